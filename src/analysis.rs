@@ -1,0 +1,1 @@
+//! Traces become observations, observations become a summary. Pure.

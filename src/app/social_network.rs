@@ -1,0 +1,79 @@
+//! DeathStarBench's socialNetwork with Antipode (branch `antipode-xtrace` of the fork).
+
+use super::{App, Door, Service, Side, Toggle};
+
+const fn service(name: &'static str, side: Side) -> Service {
+    Service { name, side, setup: false }
+}
+
+const fn setup_job(name: &'static str) -> Service {
+    Service { name, side: Side::Neutral, setup: true }
+}
+
+const SERVICES: &[Service] = &[
+    service("social-graph-service", Side::Origin),
+    service("social-graph-redis", Side::Origin),
+    service("social-graph-mongodb", Side::Origin),
+    service("write-home-timeline-service-eu", Side::Origin),
+    service("write-home-timeline-rabbitmq-eu", Side::Origin),
+    service("home-timeline-redis-eu", Side::Origin),
+    service("write-home-timeline-service-us", Side::Replica),
+    service("write-home-timeline-rabbitmq-us", Side::Replica),
+    service("home-timeline-redis-us", Side::Replica),
+    service("home-timeline-service", Side::Replica),
+    service("post-storage-service-eu", Side::Origin),
+    service("post-storage-memcached-eu", Side::Origin),
+    service("post-storage-mongodb-eu", Side::Origin),
+    service("post-storage-service-us", Side::Replica),
+    service("post-storage-memcached-us", Side::Replica),
+    service("post-storage-mongodb-us", Side::Replica),
+    service("compose-post-redis", Side::Origin),
+    service("compose-post-service", Side::Origin),
+    service("unique-id-service", Side::Origin),
+    service("text-service", Side::Origin),
+    service("user-timeline-service", Side::Origin),
+    service("user-timeline-redis", Side::Origin),
+    service("user-timeline-mongodb", Side::Origin),
+    service("url-shorten-service", Side::Origin),
+    service("url-shorten-memcached", Side::Origin),
+    service("url-shorten-mongodb", Side::Origin),
+    service("user-mention-service", Side::Origin),
+    service("user-service", Side::Origin),
+    service("user-memcached", Side::Origin),
+    service("user-mongodb", Side::Origin),
+    service("media-service", Side::Origin),
+    service("media-memcached", Side::Origin),
+    service("media-mongodb", Side::Origin),
+    service("media-frontend", Side::Origin),
+    service("antipode-oracle", Side::Neutral),
+    service("nginx-thrift", Side::Origin),
+    service("nginx-thrift-us", Side::Replica),
+    service("jaeger", Side::Neutral),
+    service("xtrace-server", Side::Neutral),
+    service("mongodb-admin", Side::Neutral),
+    setup_job("post-storage-mongodb-setup"),
+    setup_job("write-home-timeline-rabbitmq-setup"),
+];
+
+/// The row of the table.
+pub(super) const APP: App = App {
+    name: "socialNetwork",
+    about: "DeathStarBench's social network with Antipode's lineage and barrier",
+    services: SERVICES,
+    toggle: Toggle {
+        services: &[
+            "write-home-timeline-service-eu",
+            "write-home-timeline-service-us",
+            "post-storage-service-eu",
+            "post-storage-service-us",
+        ],
+        variable: "ANTIPODE",
+        off: "0",
+        on: "1",
+    },
+    origin: Door { service: "nginx-thrift", port: 8080 },
+    replica: Door { service: "nginx-thrift-us", port: 8082 },
+    jaeger: Door { service: "jaeger", port: 16686 },
+    traced_service: "compose-post-service",
+    notified_service: "write-home-timeline-service-us",
+};

@@ -1,0 +1,69 @@
+//! One maestro at a time changes a root. The lock is the kernel's (`flock`), so it vanishes with its process.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::PathBuf;
+
+use super::{Store, StoreError};
+
+/// Held while a command changes the root; released when dropped or when the process ends.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+impl Store {
+    /// Takes the root's lock for `command` (shown to whoever finds it taken).
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] when another process holds it, [`StoreError::Write`] when the file cannot be made.
+    pub fn lock(&self, command: &str) -> Result<Lock, StoreError> {
+        let directory = self.root().join("deploy");
+        let path = directory.join(".lock");
+        let failed = |path: PathBuf| move |source| StoreError::Write { path, source };
+        std::fs::create_dir_all(&directory).map_err(failed(directory))?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(failed(path.clone()))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(self.locked_by(&mut file)),
+            Err(TryLockError::Error(source)) => return Err(StoreError::Write { path, source }),
+        }
+        let note = format!("{} {command}\n", std::process::id());
+        file.set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| file.write_all(note.as_bytes()))
+            .map_err(failed(path))?;
+        Ok(Lock { _file: file })
+    }
+
+    fn locked_by(&self, file: &mut File) -> StoreError {
+        let mut note = String::new();
+        if file.read_to_string(&mut note).is_err() {
+            note.clear();
+        }
+        let (pid, command) = note.trim().split_once(' ').unwrap_or(("0", "unknown"));
+        StoreError::Locked { pid: pid.parse().unwrap_or(0), command: command.to_owned(), root: self.root().to_owned() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_is_told_about_the_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::new(dir.path());
+        let held = store.lock("wkld").unwrap();
+        let error = store.lock("clean").unwrap_err();
+        assert!(matches!(&error, StoreError::Locked { command, .. } if command == "wkld"), "{error}");
+        drop(held);
+        store.lock("clean").unwrap();
+    }
+}

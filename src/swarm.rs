@@ -1,0 +1,1 @@
+//! From a placement and a compose file to a plan for Docker Swarm. Pure.

@@ -1,0 +1,1 @@
+//! Jaeger JSON becomes traces, streamed, from a URL or a file.

@@ -1,0 +1,1 @@
+//! Grammar, help and bad input.

@@ -1,0 +1,96 @@
+//! A terminal session in a root of its own.
+
+#![allow(dead_code, reason = "each test file uses the part it needs")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// A working root and the binary under test.
+pub struct Session {
+    root: tempfile::TempDir,
+}
+
+/// What a finished command left.
+pub struct Done {
+    /// Its exit code; -1 when it was killed.
+    pub code: i32,
+    /// All of stdout.
+    pub stdout: String,
+    /// All of stderr.
+    pub stderr: String,
+}
+
+impl Session {
+    /// A session in a fresh directory that goes away with it.
+    pub fn new() -> Self {
+        Session { root: tempfile::tempdir().expect("a temporary directory") }
+    }
+
+    /// The working root.
+    pub fn root(&self) -> &Path {
+        self.root.path()
+    }
+
+    /// A path below the root.
+    pub fn path(&self, relative: &str) -> PathBuf {
+        self.root.path().join(relative)
+    }
+
+    /// Writes a file below the root, with the directories above it.
+    pub fn write(&self, relative: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(relative);
+        std::fs::create_dir_all(path.parent().expect("a parent")).expect("make directories");
+        std::fs::write(&path, content).expect("write a file");
+        path
+    }
+
+    /// The command `maestro ARGS` in this root, not started yet.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_maestro"));
+        command.args(args).current_dir(self.root()).env_remove("MAESTRO_ROOT").env("TZ", "UTC").stdin(Stdio::null());
+        command
+    }
+
+    /// Runs `maestro LINE` (split at blanks) to its end.
+    pub fn run(&self, line: &str) -> Done {
+        let args: Vec<&str> = line.split_whitespace().collect();
+        self.run_args(&args)
+    }
+
+    /// Runs `maestro ARGS` to its end.
+    pub fn run_args(&self, args: &[&str]) -> Done {
+        self.command(args).output().expect("start maestro").into()
+    }
+
+    /// Runs `maestro LINE` and demands exit code 0.
+    pub fn ok(&self, line: &str) -> Done {
+        let done = self.run(line);
+        assert_eq!(done.code, 0, "maestro {line}\nstdout:\n{}\nstderr:\n{}", done.stdout, done.stderr);
+        done
+    }
+}
+
+impl From<Output> for Done {
+    fn from(output: Output) -> Self {
+        Done {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+/// Looks every 20 ms until `look` gives a value.
+///
+/// # Panics
+/// After `seconds`, naming `what`.
+pub fn wait_for<T>(what: &str, seconds: u64, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(seconds);
+    loop {
+        if let Some(value) = look() {
+            return value;
+        }
+        assert!(std::time::Instant::now() < deadline, "{what}: not seen after {seconds} s");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
