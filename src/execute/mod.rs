@@ -1,1 +1,59 @@
-//! The one door to the world.
+//! The one door to the world: carries out plans.
+
+mod embedded;
+mod live;
+
+use std::future::Future;
+use std::pin::Pin;
+
+use crate::error::Result;
+use crate::plan::{Plan, Step};
+use crate::ui;
+
+pub use live::Live;
+
+/// What a step found out, for the plan or the record that comes after it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// The state is ensured; nothing more to say.
+    Done,
+    /// The application answers at these base URLs.
+    Serving {
+        /// The origin's front end.
+        origin_url: String,
+        /// The replica's front end.
+        replica_url: String,
+        /// The trace query API.
+        jaeger_url: String,
+        /// Process id, where it is a process of this machine.
+        pid: Option<u32>,
+    },
+    /// Nothing runs any more.
+    Stopped,
+}
+
+/// The future of one step.
+pub type StepFuture<'a> = Pin<Box<dyn Future<Output = Result<Outcome>> + Send + 'a>>;
+
+/// Carries out steps: for real ([`Live`]) or, in tests, from a script.
+pub trait Executor: Sync {
+    /// Ensures the state that `step` names.
+    fn execute<'a>(&'a self, step: &'a Step) -> StepFuture<'a>;
+}
+
+/// Carries out `plan`, stage after stage, the steps of a stage side by side. A failed stage ends the plan after the
+/// stage's other steps have ended, so that nothing is left half-way unseen.
+///
+/// # Errors
+/// The first failed step's error.
+pub async fn carry_out(executor: &dyn Executor, plan: &Plan) -> Result<Vec<Outcome>> {
+    let mut outcomes = Vec::new();
+    for stage in &plan.stages {
+        ui::detail(format_args!("{}: {}", plan.title, stage.name));
+        let results = futures_util::future::join_all(stage.steps.iter().map(|step| executor.execute(step))).await;
+        for result in results {
+            outcomes.push(result?);
+        }
+    }
+    Ok(outcomes)
+}

@@ -13,6 +13,7 @@
 mod deployment;
 mod lock;
 mod run;
+mod shipped;
 mod state;
 
 use std::fs;
@@ -164,6 +165,23 @@ impl Store {
     /// A path of the user's or of a record, taken relative to the root unless absolute.
     pub fn resolve(&self, path: impl AsRef<Path>) -> PathBuf {
         self.root.join(path)
+    }
+
+    /// The text of a configuration file as typed: relative to the current directory, else to the root, else the one
+    /// inside the binary. Returns the text and the path it came from.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`] when it is nowhere.
+    pub fn read_config(&self, typed: &str) -> Result<(String, PathBuf), StoreError> {
+        for path in [PathBuf::from(typed), self.resolve(typed)] {
+            match read_text(&path) {
+                Err(StoreError::Missing(_)) => {}
+                Err(other) => return Err(other),
+                Ok(text) => return Ok((text, path)),
+            }
+        }
+        let shipped = shipped::SHIPPED.iter().find(|(path, _)| *path == typed.trim_start_matches("./"));
+        shipped.map(|(path, text)| ((*text).to_owned(), PathBuf::from(path))).ok_or(StoreError::Missing(typed.into()))
     }
 
     /// `path` as it is written into records: relative to the root when it is below it.

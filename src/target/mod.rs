@@ -1,1 +1,102 @@
-//! Targets as rows.
+//! Targets: who owns the hosts and how images reach them. A target is pure and is one row of [`TARGETS`]: it answers
+//! with plans and reads outcomes; it never acts.
+
+mod embedded;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::app::App;
+use crate::error::Result;
+use crate::experiment::{TargetName, Variant};
+use crate::plan::Plan;
+use crate::store::Deployment;
+
+/// How services run on a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runtime {
+    /// Inside one background process of this binary.
+    InProcess,
+    /// As containers of one engine.
+    Containers,
+    /// As services of a Docker swarm.
+    Swarm,
+}
+
+/// A deployment as its target sees it.
+#[derive(Clone, Debug)]
+pub struct Site<'a> {
+    /// The app.
+    pub app: &'static App,
+    /// Its deployment's record.
+    pub deployment: &'a Deployment,
+    /// The deployment's directory; the placement's copy in it is `placement.yml`.
+    pub dir: PathBuf,
+    /// The placement's text.
+    pub placement: &'a str,
+}
+
+/// Options of `run`.
+#[derive(Clone, Debug)]
+pub struct RunOptions {
+    /// Baseline or antipode.
+    pub variant: Variant,
+    /// Start Prometheus.
+    pub prometheus: bool,
+    /// Start Portainer.
+    pub portainer: bool,
+    /// Ports as typed.
+    pub ports: Option<String>,
+    /// Longest wait for readiness.
+    pub timeout: Duration,
+}
+
+/// How much `clean` removes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CleanMode {
+    /// What `run` started.
+    Services,
+    /// Also images, installed files or machines.
+    Strong,
+}
+
+/// What a target answers. Every method is pure.
+pub trait Target: Sync {
+    /// Its name.
+    fn name(&self) -> TargetName;
+
+    /// How services run there.
+    fn runtime(&self) -> Runtime;
+
+    /// Checks a placement's text before anything is created from it.
+    ///
+    /// # Errors
+    /// Exit code 2, naming what is wrong and where.
+    fn check_placement(&self, app: &'static App, name: &str, text: &str) -> Result<()>;
+
+    /// What `deploy` does once the deployment's directory exists.
+    ///
+    /// # Errors
+    /// When the placement does not fit the app.
+    fn deploy(&self, site: &Site<'_>) -> Result<Plan>;
+
+    /// What `run` does.
+    ///
+    /// # Errors
+    /// When the options do not fit the target.
+    fn run(&self, site: &Site<'_>, options: &RunOptions) -> Result<Plan>;
+
+    /// What `clean` does.
+    ///
+    /// # Errors
+    /// When the record cannot be used.
+    fn clean(&self, site: &Site<'_>, mode: CleanMode) -> Result<Plan>;
+}
+
+/// Every target of this build.
+pub static TARGETS: &[&dyn Target] = &[&embedded::Embedded];
+
+/// The target called `name`, when this build has it.
+pub fn find(name: TargetName) -> Option<&'static dyn Target> {
+    TARGETS.iter().copied().find(|target| target.name() == name)
+}

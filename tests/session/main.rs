@@ -1,4 +1,12 @@
 //! Sessions at a terminal: each test runs the real binary in a root of its own and reads what a person would read.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "tests say what went wrong by panicking"
+)]
+
 mod basics;
 mod harness;

@@ -1,0 +1,23 @@
+//! `maestro build`.
+
+use std::path::PathBuf;
+
+use crate::Context;
+use crate::command::Selection;
+use crate::error::Result;
+
+/// What was asked for; the options are described in the grammar.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    pub selection: Selection,
+    pub no_cache: bool,
+    pub skip_images: bool,
+    pub locked: bool,
+    pub save: Option<PathBuf>,
+    pub app_dir: Option<PathBuf>,
+}
+
+/// Carries it out.
+pub(crate) async fn run(_context: &Context, _request: Request) -> Result<()> {
+    Err(super::unavailable("build"))
+}

@@ -1,0 +1,77 @@
+//! `maestro clean`: stops and removes what this deployment started; `-restart` starts it again, empty.
+
+use std::time::Duration;
+
+use crate::Context;
+use crate::command::{self, Selection};
+use crate::error::Result;
+use crate::execute::{Live, carry_out};
+use crate::store::read_text;
+use crate::target::{CleanMode, RunOptions, Site};
+use crate::ui;
+
+/// How long `-restart` waits for readiness.
+const RESTART_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// What was asked for; the options are described in the grammar.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    pub selection: Selection,
+    pub strong: bool,
+    pub restart: bool,
+    pub images: bool,
+    pub firewall: bool,
+}
+
+/// Carries it out.
+pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
+    let target = super::target(&request.selection)?;
+    let state = context.store.read_state(target.name())?;
+    if state.tag.is_none() {
+        ui::note(format_args!("nothing is deployed on `{}`: nothing to clean", target.name()));
+        return Ok(());
+    }
+    let mut current = super::current(context, &request.selection)?;
+    let dir = context.store.deploy_dir(current.target, current.app.name, &current.deployment.tag);
+    let placement = read_text(&dir.join("placement.yml"))?;
+    let site = Site { app: current.app, deployment: &current.deployment, dir, placement: &placement };
+    let mode = if request.strong { CleanMode::Strong } else { CleanMode::Services };
+    let mut plan = target.clean(&site, mode)?;
+    let restarted = current.deployment.variant.filter(|_| request.restart);
+    if let Some(variant) = restarted {
+        let ports = same_ports(&current.deployment);
+        let options = RunOptions {
+            variant,
+            prometheus: current.state.prometheus.unwrap_or(false),
+            portainer: current.state.portainer.unwrap_or(false),
+            ports,
+            timeout: RESTART_TIMEOUT,
+        };
+        plan.stages.extend(target.run(&site, &options)?.stages);
+    }
+    if context.dry_run {
+        ui::out_raw(plan.to_string());
+        return Ok(());
+    }
+    let _lock = context.store.lock("clean")?;
+    let outcomes = carry_out(&Live, &plan).await?;
+    command::run::absorb(&mut current.deployment, &outcomes);
+    current.deployment.variant = restarted;
+    context.store.write_deployment(&current.deployment)?;
+    if !request.restart {
+        current.state.cleaned = Some(true);
+        current.state.portainer = Some(false);
+        current.state.prometheus = Some(false);
+        context.store.write_state(current.target, &current.state)?;
+    }
+    let done = if request.restart { "restarted" } else { "cleaned" };
+    ui::note(format_args!("{done} {} on {}", current.app.name, current.target));
+    Ok(())
+}
+
+/// The ports in use, so that a restart keeps its addresses.
+fn same_ports(deployment: &crate::store::Deployment) -> Option<String> {
+    let port = |url: &Option<String>| url.as_deref()?.rsplit(':').next().map(str::to_owned);
+    let ports = [port(&deployment.origin_url)?, port(&deployment.replica_url)?, port(&deployment.jaeger_url)?];
+    Some(ports.join(","))
+}

@@ -1,0 +1,20 @@
+//! `maestro compare`.
+
+use std::path::PathBuf;
+
+use crate::Context;
+use crate::error::Result;
+
+/// What was asked for; the options are described in the grammar.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    pub a: PathBuf,
+    pub b: PathBuf,
+    pub fail_if: Vec<String>,
+    pub format: String,
+}
+
+/// Carries it out.
+pub(crate) async fn run(_context: &Context, _request: Request) -> Result<()> {
+    Err(super::unavailable("compare"))
+}

@@ -1,0 +1,19 @@
+//! `maestro extend`.
+
+use std::time::Duration;
+
+use crate::Context;
+use crate::command::Selection;
+use crate::error::Result;
+
+/// What was asked for; the options are described in the grammar.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    pub selection: Selection,
+    pub ttl: Duration,
+}
+
+/// Carries it out.
+pub(crate) async fn run(_context: &Context, _request: Request) -> Result<()> {
+    Err(super::unavailable("extend"))
+}

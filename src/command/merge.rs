@@ -1,0 +1,18 @@
+//! `maestro merge`.
+
+use std::path::PathBuf;
+
+use crate::Context;
+use crate::error::Result;
+
+/// What was asked for; the options are described in the grammar.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    pub inputs: Vec<PathBuf>,
+    pub out: Option<PathBuf>,
+}
+
+/// Carries it out.
+pub(crate) async fn run(_context: &Context, _request: Request) -> Result<()> {
+    Err(super::unavailable("merge"))
+}

@@ -1,0 +1,95 @@
+//! `maestro run`: starts the deployed application in one variant and waits until it answers.
+
+use std::time::Duration;
+
+use crate::Context;
+use crate::command::Selection;
+use crate::error::Result;
+use crate::execute::{Live, Outcome, carry_out};
+use crate::experiment::Variant;
+use crate::store::{Deployment, read_text};
+use crate::target::{RunOptions, Site};
+use crate::ui;
+
+/// What was asked for; the options are described in the grammar.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    pub selection: Selection,
+    pub variant: Variant,
+    pub prometheus: bool,
+    pub portainer: bool,
+    pub attached: bool,
+    pub ports: Option<String>,
+    pub timeout: Duration,
+}
+
+/// Carries it out.
+pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
+    let target = super::target(&request.selection)?;
+    let mut current = super::current(context, &request.selection)?;
+    let dir = context.store.deploy_dir(current.target, current.app.name, &current.deployment.tag);
+    let placement = read_text(&dir.join("placement.yml"))?;
+    let options = RunOptions {
+        variant: request.variant,
+        prometheus: request.prometheus,
+        portainer: request.portainer,
+        ports: request.ports,
+        timeout: request.timeout,
+    };
+    let site = Site { app: current.app, deployment: &current.deployment, dir, placement: &placement };
+    let plan = target.run(&site, &options)?;
+    if context.dry_run {
+        ui::out_raw(plan.to_string());
+        return Ok(());
+    }
+    let _lock = context.store.lock("run")?;
+    let outcomes = carry_out(&Live, &plan).await?;
+    absorb(&mut current.deployment, &outcomes);
+    current.deployment.variant = Some(request.variant);
+    context.store.write_deployment(&current.deployment)?;
+    current.state.antipode = Some(request.variant.is_antipode());
+    current.state.portainer = Some(request.portainer);
+    current.state.prometheus = Some(request.prometheus);
+    current.state.cleaned = Some(false);
+    context.store.write_state(current.target, &current.state)?;
+    announce(&current.deployment);
+    Ok(())
+}
+
+/// Takes what the steps found out into the deployment's record.
+pub(super) fn absorb(deployment: &mut Deployment, outcomes: &[Outcome]) {
+    for outcome in outcomes {
+        match outcome {
+            Outcome::Done => {}
+            Outcome::Serving { origin_url, replica_url, jaeger_url, pid } => {
+                deployment.origin_url = Some(origin_url.clone());
+                deployment.replica_url = Some(replica_url.clone());
+                deployment.jaeger_url = Some(jaeger_url.clone());
+                deployment.pid = *pid;
+            }
+            Outcome::Stopped => {
+                deployment.variant = None;
+                deployment.origin_url = None;
+                deployment.replica_url = None;
+                deployment.jaeger_url = None;
+                deployment.pid = None;
+            }
+        }
+    }
+}
+
+fn announce(deployment: &Deployment) {
+    let variant = deployment.variant.map_or("", Variant::as_str);
+    ui::note(format_args!("{} ({variant}) answers:", deployment.app));
+    for (name, url) in
+        [("origin", &deployment.origin_url), ("replica", &deployment.replica_url), ("traces", &deployment.jaeger_url)]
+    {
+        if let Some(url) = url {
+            ui::note(format_args!("  {name:<8} {url}"));
+        }
+    }
+    ui::note(format_args!(
+        "next: maestro --{} {} wkld -E compose-post -r 100 -d 20 -c 4",
+        deployment.target, deployment.app
+    ));
+}

@@ -1,0 +1,23 @@
+//! Carries out steps for real.
+
+use super::{Executor, Outcome, StepFuture, embedded};
+use crate::plan::Step;
+use crate::store::write_atomic;
+
+/// The executor that changes the world.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Live;
+
+impl Executor for Live {
+    fn execute<'a>(&'a self, step: &'a Step) -> StepFuture<'a> {
+        Box::pin(async move {
+            match step {
+                Step::EnsureFile { path, content } => {
+                    write_atomic(path, content.as_bytes())?;
+                    Ok(Outcome::Done)
+                }
+                Step::Embedded(step) => embedded::execute(step).await,
+            }
+        })
+    }
+}

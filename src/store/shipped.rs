@@ -1,0 +1,47 @@
+//! The configuration files that travel inside the binary, so that an installed maestro works in an empty directory.
+
+macro_rules! shipped {
+    ($($path:literal),* $(,)?) => {
+        &[$(($path, include_str!(concat!("../../", $path)))),*]
+    };
+}
+
+/// Path relative to the root, content.
+pub static SHIPPED: &[(&str, &str)] = shipped![
+    "configs/gcp/socialNetwork/colocated.yml",
+    "configs/gcp/socialNetwork/singlenode.yml",
+    "configs/gcp/socialNetwork/us-br.yml",
+    "configs/gcp/socialNetwork/us-eu.yml",
+    "configs/gcp/socialNetwork/us-sg.yml",
+    "configs/gsd/socialNetwork/singlenode.yml",
+    "configs/gsd/socialNetwork/socialNetwork-gsd-20201115.yml",
+    "configs/gsd/socialNetwork/socialNetwork-gsd-split-cluster.yml",
+    "configs/local/socialNetwork/debug.yml",
+];
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    fn files(dir: &Path, found: &mut Vec<String>) {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                files(&path, found);
+            } else {
+                let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+                found.push(path.strip_prefix(root).unwrap().display().to_string());
+            }
+        }
+    }
+
+    #[test]
+    fn every_config_file_is_shipped() {
+        let mut found = Vec::new();
+        files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("configs"), &mut found);
+        found.sort();
+        let mut shipped: Vec<&str> = super::SHIPPED.iter().map(|(path, _)| *path).collect();
+        shipped.sort_unstable();
+        assert_eq!(shipped, found);
+    }
+}
