@@ -25,6 +25,7 @@ pub mod inventory;
 pub mod placement;
 pub mod plan;
 pub mod plot;
+pub mod stats;
 pub mod store;
 pub mod swarm;
 pub mod target;
