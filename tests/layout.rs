@@ -1,0 +1,137 @@
+//! The arrows of knowledge: which room may use which, read off each file's `crate::` paths. Also the sizes and the
+//! habits that a machine can check.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests say what went wrong by panicking")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Rooms that everybody may use.
+const COMMON: &[&str] = &["error", "wait", "experiment", "ui", "Context"];
+
+/// What each room may use besides `COMMON` and itself. `*` means everything but `cli`.
+const MAY_USE: &[(&str, &[&str])] = &[
+    ("analysis", &["store", "trace"]),
+    ("app", &["placement", "plan", "inventory"]),
+    ("cli", &["*"]),
+    ("command", &["*"]),
+    ("compose", &[]),
+    ("experiment", &["app", "placement", "store"]),
+    ("inventory", &["placement"]),
+    ("placement", &["app", "store", "inventory"]),
+    ("plan", &["app", "compose", "placement", "inventory", "store", "swarm"]),
+    ("plot", &["analysis", "store", "trace"]),
+    ("store", &[]),
+    ("swarm", &["app", "compose", "placement", "plan", "inventory"]),
+    ("target", &["app", "placement", "plan", "inventory", "store", "swarm", "compose"]),
+    ("trace", &["store"]),
+    ("ui", &["error"]),
+    ("wait", &["error"]),
+    ("wkld", &[]),
+];
+
+fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+fn src() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+/// The room a file belongs to: `src/wkld/engine.rs` -> `wkld`.
+fn room(path: &Path) -> String {
+    let relative = path.strip_prefix(src()).unwrap();
+    let first = relative.components().next().unwrap().as_os_str().to_string_lossy().into_owned();
+    first.trim_end_matches(".rs").to_owned()
+}
+
+/// The code of a file without its test module and comments.
+fn code(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap();
+    let text = text.split("#[cfg(test)]\nmod ").next().unwrap();
+    text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
+/// Rooms named after `crate::` in `code`, also inside `use crate::{a, b::c}`.
+fn used(code: &str) -> BTreeSet<String> {
+    let mut rooms = BTreeSet::new();
+    for (at, _) in code.match_indices("crate::") {
+        let rest = &code[at + "crate::".len()..];
+        let word =
+            |text: &str| text.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+        if let Some(group) = rest.strip_prefix('{') {
+            let mut depth = 0;
+            for part in group.split_inclusive([',', '{', '}']) {
+                if depth == 0 {
+                    rooms.insert(word(part));
+                }
+                depth += i32::from(part.ends_with('{')) - i32::from(part.ends_with('}'));
+                if depth < 0 {
+                    break;
+                }
+            }
+        } else {
+            rooms.insert(word(rest));
+        }
+    }
+    rooms.remove("");
+    rooms
+}
+
+#[test]
+fn rooms_use_only_what_they_may() {
+    let mut files = Vec::new();
+    sources(&src(), &mut files);
+    let rules: BTreeMap<&str, &[&str]> = MAY_USE.iter().copied().collect();
+    let mut wrong = Vec::new();
+    for file in files {
+        let room = room(&file);
+        for other in used(&code(&file)) {
+            if other == room || COMMON.contains(&other.as_str()) || room == "lib" || room == "main" {
+                continue;
+            }
+            let allowed =
+                rules.get(room.as_str()).is_none_or(|may| may.contains(&"*") || may.contains(&other.as_str()));
+            if !allowed || (other == "cli" && room != "cli") {
+                wrong.push(format!("{}: `{room}` uses `{other}`", file.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "arrows that run backwards:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn only_cli_knows_clap_and_only_ui_prints() {
+    let mut files = Vec::new();
+    sources(&src(), &mut files);
+    let mut wrong = Vec::new();
+    for file in files {
+        let (room, code) = (room(&file), code(&file));
+        if room != "cli" && (code.contains("use clap") || code.contains("clap::")) {
+            wrong.push(format!("{} knows clap", file.display()));
+        }
+        let prints = ["println!(", "print!(", "eprintln!(", "eprint!("].iter().any(|p| code.contains(p));
+        if room != "ui" && prints {
+            wrong.push(format!("{} prints", file.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_room_opens_with_what_it_owns() {
+    let mut files = Vec::new();
+    sources(&src(), &mut files);
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(text.starts_with("//! "), "{} has no module comment", file.display());
+    }
+}
