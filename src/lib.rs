@@ -28,6 +28,7 @@ pub mod plot;
 pub mod stats;
 pub mod store;
 pub mod swarm;
+pub mod sweep;
 pub mod target;
 pub mod trace;
 mod ui;

@@ -17,6 +17,8 @@ pub static SHIPPED: &[(&str, &str)] = shipped![
     "configs/gsd/socialNetwork/socialNetwork-gsd-20201115.yml",
     "configs/gsd/socialNetwork/socialNetwork-gsd-split-cluster.yml",
     "configs/local/socialNetwork/debug.yml",
+    "configs/sweeps/quick.yml",
+    "configs/sweeps/sosp23.yml",
 ];
 
 #[cfg(test)]
