@@ -23,6 +23,26 @@ fn level() -> i8 {
     LEVEL.load(Ordering::Relaxed)
 }
 
+/// Silences notes until dropped, for commands that are steps of a longer story. `-v` keeps them.
+pub fn hush() -> Hush {
+    let before = level();
+    if before == 0 {
+        set_level(-1);
+    }
+    Hush { before }
+}
+
+/// Restores the level that [`hush`] found.
+pub struct Hush {
+    before: i8,
+}
+
+impl Drop for Hush {
+    fn drop(&mut self) {
+        set_level(self.before);
+    }
+}
+
 /// A result: one line on stdout.
 pub fn out(line: impl Display) {
     write_line(&mut io::stdout().lock(), &line);

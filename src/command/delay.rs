@@ -29,6 +29,31 @@ pub(crate) struct Request {
     pub show: bool,
 }
 
+impl Request {
+    /// The delay that a sweep file asks for, everything else at its default.
+    pub(crate) fn of_sweep(selection: Selection, delay: &crate::sweep::DelaySpec) -> Self {
+        Request {
+            selection,
+            delay_ms: delay.delay_ms,
+            jitter_ms: delay.jitter_ms,
+            correlation_percent: 0.0,
+            distribution: delay.distribution.clone(),
+            from: None,
+            to: None,
+            both: false,
+            loss_percent: 0.0,
+            rate_mbit: None,
+            matrix: None,
+            schedule: None,
+            backend: "auto".into(),
+            lease: Duration::from_secs(7200),
+            seed: 1,
+            off: false,
+            show: false,
+        }
+    }
+}
+
 /// Carries it out.
 pub(crate) async fn run(_context: &Context, _request: Request) -> Result<()> {
     Err(super::unavailable("delay"))

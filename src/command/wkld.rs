@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::Context;
 use crate::command::Selection;
 use crate::error::Result;
+use crate::store::RunDir;
 
 /// What was asked for; the options are described in the grammar.
 #[derive(Clone, Debug)]
@@ -36,7 +37,12 @@ pub(crate) struct Request {
 }
 
 /// Carries it out.
-pub(crate) async fn run(_context: &Context, _request: Request) -> Result<()> {
+pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
+    perform(context, request).await.map(|_| ())
+}
+
+/// Sends the workload and records it; the run's directory, for whoever goes on from there (`sweep`).
+pub(crate) async fn perform(_context: &Context, _request: Request) -> Result<RunDir> {
     Err(super::unavailable("wkld"))
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{Store, StoreError};
 
@@ -18,10 +18,17 @@ impl Store {
     /// # Errors
     /// [`StoreError::Locked`] when another process holds it, [`StoreError::Write`] when the file cannot be made.
     pub fn lock(&self, command: &str) -> Result<Lock, StoreError> {
-        let directory = self.root().join("deploy");
+        self.lock_dir(&self.root().join("deploy"), command)
+    }
+
+    /// Takes the lock of one directory below the root (a sweep's), making the directory.
+    ///
+    /// # Errors
+    /// As [`Store::lock`].
+    pub fn lock_dir(&self, directory: &Path, command: &str) -> Result<Lock, StoreError> {
         let path = directory.join(".lock");
         let failed = |path: PathBuf| move |source| StoreError::Write { path, source };
-        std::fs::create_dir_all(&directory).map_err(failed(directory))?;
+        std::fs::create_dir_all(directory).map_err(failed(directory.to_owned()))?;
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)

@@ -4,7 +4,11 @@
 //! sweep's own directory.
 
 mod journal;
+mod metrics;
 mod spec;
+mod until;
 
 pub use journal::{Event, Journal, Progress, RunState};
-pub use spec::{Between, Blocks, Cell, Order, Quick, RunId, Spec, SweepError};
+pub use metrics::Metrics;
+pub use spec::{Between, Blocks, Cell, DelaySpec, Order, Quick, RunId, Spec, SweepError};
+pub use until::Until;

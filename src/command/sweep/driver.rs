@@ -1,0 +1,199 @@
+//! Carries out one run of a sweep with the same commands a person would type.
+
+use std::time::{Duration, Instant};
+
+use super::Sweep;
+use crate::Context;
+use crate::command::{self, Selection, clean, delay, deploy, gather, run, wkld};
+use crate::error::{Exit, Plain, Result};
+use crate::experiment::Variant;
+use crate::store::{RunDir, Status};
+use crate::sweep::{Between, Cell, RunId};
+use crate::ui;
+
+/// How long a run waits for readiness and for the queue to drain.
+const READY: Duration = Duration::from_secs(300);
+const DRAIN: Duration = Duration::from_secs(60);
+
+/// What a run left.
+pub(super) struct Done {
+    /// Its directory, relative to the root.
+    pub dir: String,
+    /// Its outcome.
+    pub status: Status,
+    /// Time spent loading, s.
+    pub load_s: f64,
+    /// Time spent on everything else, s.
+    pub idle_s: f64,
+}
+
+/// Remembers what is deployed and running, so that nothing is done twice.
+pub(super) struct Driver<'a> {
+    context: &'a Context,
+    sweep: &'a Sweep,
+    deployed: Option<String>,
+    running: Option<Variant>,
+    used: bool,
+}
+
+impl<'a> Driver<'a> {
+    pub(super) fn new(context: &'a Context, sweep: &'a Sweep) -> Self {
+        Driver { context, sweep, deployed: None, running: None, used: false }
+    }
+
+    /// After a failure nothing is taken for granted: the next run deploys again.
+    pub(super) fn forget(&mut self) {
+        self.deployed = None;
+        self.running = None;
+        self.used = false;
+    }
+
+    /// One run from its placement to its gathered files.
+    ///
+    /// # Errors
+    /// The failing command's error; [`Exit::RunVoid`] when the numbers must not be used.
+    pub(super) async fn carry_out(&mut self, id: RunId) -> Result<Done> {
+        let _quiet = ui::hush();
+        let start = Instant::now();
+        let cell = &self.sweep.cells[id.cell];
+        self.ensure_deployed(cell).await?;
+        self.ensure_running(cell).await?;
+        self.used = true;
+        let run = wkld::perform(self.context, self.workload(cell, id)).await?;
+        gather::run(self.context, self.gathering(&run)).await?;
+        self.done(&run, start)
+    }
+
+    async fn ensure_deployed(&mut self, cell: &Cell) -> Result<()> {
+        let path = cell.config_path(self.sweep.target, self.sweep.app.name);
+        let again = self.used && self.sweep.spec.between == Between::Redeploy;
+        if self.deployed.as_deref() == Some(path.as_str()) && !again {
+            return Ok(());
+        }
+        clean(self.context, self.sweep).await?;
+        self.forget();
+        let request = deploy::Request {
+            selection: self.selection(),
+            config: path.clone(),
+            tag: None,
+            clients: self.sweep.spec.clients,
+            force: false,
+            strict: false,
+            endpoint_mode: None,
+            publish: None,
+            app_dir: None,
+        };
+        deploy::run(self.context, request).await?;
+        self.deployed = Some(path);
+        Ok(())
+    }
+
+    async fn ensure_running(&mut self, cell: &Cell) -> Result<()> {
+        if self.running == Some(cell.variant) {
+            if self.used && self.sweep.spec.between == Between::Restart {
+                clean::run(self.context, self.cleaning(true)).await?;
+            }
+            return Ok(());
+        }
+        let request = run::Request {
+            selection: self.selection(),
+            variant: cell.variant,
+            prometheus: false,
+            portainer: false,
+            attached: false,
+            ports: None,
+            timeout: READY,
+        };
+        run::run(self.context, request).await?;
+        self.running = Some(cell.variant);
+        if let Some(delay) = &self.sweep.spec.delay {
+            delay::run(self.context, delay::Request::of_sweep(self.selection(), delay)).await?;
+        }
+        Ok(())
+    }
+
+    fn workload(&self, cell: &Cell, id: RunId) -> wkld::Request {
+        wkld::Request {
+            selection: self.selection(),
+            endpoint: Some(cell.endpoint.clone()),
+            nodes: Vec::new(),
+            connections: cell.connections,
+            duration: Duration::from_secs_f64(cell.duration_s),
+            threads: cell.threads,
+            rate: Some(cell.rate),
+            warmup: Duration::from_secs_f64(cell.warmup_s),
+            arrivals: self.sweep.spec.arrivals.clone(),
+            ramp: None,
+            seed: self.sweep.spec.seed.wrapping_add(u64::from(id.round)),
+            pace: "exact".into(),
+            max_connections: None,
+            timeout: Duration::from_secs(10),
+            drain: Duration::from_secs(10),
+            start_at: None,
+            script: None,
+            script_args: Vec::new(),
+            url: None,
+            probe: 0.0,
+            find_max: false,
+            slo: String::new(),
+            round: id.round,
+        }
+    }
+
+    fn gathering(&self, run: &RunDir) -> gather::Request {
+        gather::Request {
+            selection: self.selection(),
+            jaeger: None,
+            traces: Vec::new(),
+            deps: None,
+            run: Some(run.path().to_owned()),
+            service: None,
+            parquet: false,
+            drain_timeout: DRAIN,
+            warmup: None,
+        }
+    }
+
+    fn done(&self, run: &RunDir, start: Instant) -> Result<Done> {
+        let record = run.read_record()?;
+        let dir = self.context.store.relative(run.path());
+        if record.outcome.status == Status::Void {
+            let why = record.outcome.reasons.join("; ");
+            return Err(Plain::new(Exit::RunVoid, format!("`{dir}` is void: {why}")).into());
+        }
+        let load_s = record.workload.duration_s;
+        let idle_s = (start.elapsed().as_secs_f64() - load_s).max(0.0);
+        Ok(Done { dir, status: record.outcome.status, load_s, idle_s })
+    }
+
+    fn selection(&self) -> Selection {
+        selection(self.sweep)
+    }
+
+    fn cleaning(&self, restart: bool) -> clean::Request {
+        cleaning(self.sweep, restart)
+    }
+}
+
+fn selection(sweep: &Sweep) -> Selection {
+    Selection { target: Some(sweep.target), app: Some(sweep.app) }
+}
+
+fn cleaning(sweep: &Sweep, restart: bool) -> clean::Request {
+    // Rented machines are never left behind; elsewhere a sweep removes only what it started.
+    let strong = !restart && sweep.target == crate::experiment::TargetName::Gcp;
+    clean::Request { selection: selection(sweep), strong, restart, images: false, firewall: false }
+}
+
+/// Removes what runs, when something is deployed.
+///
+/// # Errors
+/// As `clean`.
+pub(super) async fn clean(context: &Context, sweep: &Sweep) -> Result<()> {
+    let state = context.store.read_state(sweep.target)?;
+    if state.tag.is_none() || state.cleaned == Some(true) {
+        return Ok(());
+    }
+    let _quiet = ui::hush();
+    command::clean::run(context, cleaning(sweep, false)).await
+}
