@@ -1,5 +1,6 @@
 //! The one door to the world: carries out plans.
 
+pub mod docker;
 mod embedded;
 mod live;
 

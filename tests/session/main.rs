@@ -9,4 +9,6 @@
 )]
 
 mod basics;
+mod docker;
+mod engine;
 mod harness;
