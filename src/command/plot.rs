@@ -1,9 +1,14 @@
-//! `maestro plot`.
+//! `maestro plot`: the figures of a plot config.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value, json};
 
 use crate::Context;
 use crate::error::Result;
+use crate::plot::{self, Drawn, Format, Kind, Output, PlotError};
+use crate::store;
+use crate::ui;
 
 /// What was asked for; the options are described in the grammar.
 #[derive(Clone, Debug)]
@@ -15,7 +20,88 @@ pub(crate) struct Request {
     pub out: Option<PathBuf>,
 }
 
-/// Carries it out.
-pub(crate) async fn run(_context: &Context, _request: Request) -> Result<()> {
-    Err(super::unavailable("plot"))
+/// Draws the figures of the config that were asked for; runs that cannot be used are named and left out.
+pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
+    let chosen = plot::read_config(&config_path(context, &request.config), &request.plots)?;
+    let output = Output {
+        directory: request.out.clone().unwrap_or_else(|| context.store.plots()),
+        tag: store::new_tag(),
+        formats: formats(&request.formats),
+    };
+    if context.dry_run {
+        return dry_run(&chosen, &output);
+    }
+    let mut drawn = Vec::new();
+    let mut failed: Option<PlotError> = None;
+    for (kind, dirs) in &chosen {
+        match plot::draw(&context.store, kind.name, dirs, &output) {
+            Ok(figure) => drawn.push(tell(context, figure)),
+            // The other figures are still drawn; the command then ends with the first failure.
+            Err(error) if failed.is_none() && chosen.len() > 1 => {
+                ui::warn(&error);
+                failed = Some(error);
+            }
+            Err(error) => match failed {
+                None => return Err(error.into()),
+                Some(_) => ui::warn(&error),
+            },
+        }
+    }
+    if let Some(path) = &request.data {
+        write_data(path, &drawn)?;
+    }
+    if context.json {
+        ui::out(Value::Array(drawn.iter().map(listing).collect()));
+    }
+    failed.map_or(Ok(()), |error| Err(error.into()))
+}
+
+/// A config named from the current directory or from the root.
+fn config_path(context: &Context, path: &Path) -> PathBuf {
+    let in_root = context.store.resolve(path);
+    if !path.exists() && in_root.exists() { in_root } else { path.to_owned() }
+}
+
+fn formats(names: &[String]) -> Vec<Format> {
+    Format::ALL.into_iter().filter(|format| names.iter().any(|name| name == format.ending())).collect()
+}
+
+fn dry_run(chosen: &[(&'static Kind, Vec<String>)], output: &Output) -> Result<()> {
+    for (kind, dirs) in chosen {
+        for format in &output.formats {
+            let file = output.directory.join(format!("{}__{}.{}", kind.name, output.tag, format.ending()));
+            ui::out(format_args!("draw {} from {}: {}", kind.name, ui::count(dirs.len(), "run"), file.display()));
+        }
+    }
+    Ok(())
+}
+
+/// Says what was written and what was left out.
+fn tell(context: &Context, figure: Drawn) -> Drawn {
+    for run in &figure.left_out {
+        ui::warn(format_args!("{}: left out `{}`: {}", figure.name, run.dir, run.why));
+    }
+    if !context.json {
+        figure.files.iter().for_each(|file| ui::out(file.display()));
+    }
+    figure
+}
+
+/// The numbers behind all figures in one file.
+fn write_data(path: &Path, drawn: &[Drawn]) -> Result<()> {
+    let mut object = Map::new();
+    object.insert("format".into(), json!(store::FORMAT));
+    for figure in drawn {
+        object.insert(figure.name.into(), figure.data.clone());
+    }
+    Ok(store::write_json(path, &Value::Object(object))?)
+}
+
+fn listing(figure: &Drawn) -> Value {
+    let left_out = figure.left_out.iter().map(|run| json!({ "dir": run.dir, "why": run.why }));
+    json!({
+        "plot": figure.name,
+        "files": figure.files,
+        "left_out": left_out.collect::<Vec<_>>(),
+    })
 }

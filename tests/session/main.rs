@@ -12,3 +12,4 @@ mod basics;
 mod docker;
 mod engine;
 mod harness;
+mod plot;

@@ -1,0 +1,261 @@
+//! `maestro plot` on the forty run directories that the Python tool was run on, and on what it could not draw.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::harness::{Done, Session};
+
+const WINDOW: &str = "throughput_latency_with_consistency_window";
+
+/// The fixtures: `gather/`, `plots_all.yml` and one JSON per golden figure.
+pub fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/plots")
+}
+
+/// A root whose `gather` is the fixtures'.
+pub fn root() -> Session {
+    let session = Session::new();
+    std::os::unix::fs::symlink(fixtures().join("gather"), session.path("gather")).unwrap();
+    session
+}
+
+/// The golden JSON of a figure.
+fn golden(name: &str) -> Value {
+    serde_json::from_str(&fs::read_to_string(fixtures().join(format!("{name}.json"))).unwrap()).unwrap()
+}
+
+/// The runs that the golden figure was made from.
+fn golden_dirs(name: &str) -> Vec<String> {
+    golden(name)["dirs"].as_array().unwrap().iter().map(|dir| dir.as_str().unwrap().to_owned()).collect()
+}
+
+/// A plot config of one figure.
+fn config(session: &Session, name: &str, dirs: &[String]) {
+    let list: String = dirs.iter().map(|dir| format!("  - {dir}\n")).collect();
+    session.write("plot.yml", format!("{name}:\n{list}"));
+}
+
+/// Draws as SVG with the data file and returns that figure's data.
+fn data(session: &Session, name: &str, dirs: &[String]) -> Value {
+    config(session, name, dirs);
+    session.ok("plot plot.yml --format svg --data data.json");
+    let all: Value = serde_json::from_str(&fs::read_to_string(session.path("data.json")).unwrap()).unwrap();
+    assert_eq!(all["format"], 1);
+    all[name].clone()
+}
+
+/// The one file with this ending below `plots/`.
+fn drawn(session: &Session, ending: &str) -> PathBuf {
+    let files = fs::read_dir(session.path("plots")).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<PathBuf> = files.filter(|path| path.extension().is_some_and(|e| e == ending)).collect();
+    assert_eq!(files.len(), 1, "{files:?}");
+    files.remove(0)
+}
+
+/// `expected`'s columns of `frame`, compared cell by cell: text equal, numbers within 1e-9.
+fn assert_frame(frame: &Value, expected: &Value) {
+    let columns = |frame: &Value| -> Vec<String> {
+        frame["columns"].as_array().unwrap().iter().map(|c| c.as_str().unwrap().to_owned()).collect()
+    };
+    let (ours, theirs) = (columns(frame), columns(expected));
+    let (rows, expected_rows) = (frame["rows"].as_array().unwrap(), expected["rows"].as_array().unwrap());
+    assert_eq!(rows.len(), expected_rows.len());
+    for (row, expected_row) in rows.iter().zip(expected_rows) {
+        for (c, column) in theirs.iter().enumerate() {
+            let place = ours.iter().position(|name| name == column).unwrap_or_else(|| panic!("no column {column}"));
+            assert_value(&row[place], &expected_row[c], column);
+        }
+    }
+}
+
+fn assert_value(value: &Value, expected: &Value, what: &str) {
+    match (value.as_f64(), expected.as_f64()) {
+        (Some(a), Some(b)) => assert!((a - b).abs() <= 1e-9 * b.abs().max(1.0), "{what}: {a} instead of {b}"),
+        _ => assert_eq!(value, expected, "{what}"),
+    }
+}
+
+/// The drawing in an SVG file, without the embedded fonts.
+fn drawing(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap();
+    assert_eq!(text.matches("@font-face").count(), text.matches("data:font/woff2").count());
+    let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with("<style>")).collect();
+    lines.join("\n") + "\n"
+}
+
+/// Compares with the stored drawing; `BLESS=1` replaces it.
+fn assert_drawing(session: &Session, stored: &str) {
+    let path = fixtures().join("expected").join(stored);
+    let text = drawing(&drawn(session, "svg"));
+    if std::env::var_os("BLESS").is_some() {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, &text).unwrap();
+    }
+    let expected = fs::read_to_string(&path).unwrap();
+    let differing = text.lines().zip(expected.lines()).find(|(a, b)| a != b);
+    assert!(text == expected, "{stored}: the drawing changed (BLESS=1 accepts it); first difference: {differing:?}");
+}
+
+fn one_line(done: &Done) -> &str {
+    done.stderr.lines().next().unwrap_or_default()
+}
+
+/// A deterministic disorder: every seventh, wrapping around.
+fn disordered(dirs: &[String]) -> Vec<String> {
+    (0..dirs.len()).map(|i| dirs[(i * 7 + 3) % dirs.len()].clone()).collect()
+}
+
+#[test]
+fn the_window_figure_has_the_golden_numbers() {
+    let session = root();
+    let expected = golden(WINDOW);
+    let data = data(&session, WINDOW, &golden_dirs(WINDOW));
+    assert_frame(&data["df"], &expected["df"]);
+    let parsed = expected["parsed_data"].as_array().unwrap();
+    let rows = data["parsed_data"]["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), parsed.len());
+    for (row, run) in rows.iter().zip(parsed) {
+        for (c, key) in
+            ["rps", "zone_pair", "type", "latency_90", "consistency_window_90", "throughput"].iter().enumerate()
+        {
+            assert_value(&row[c], &run[key], key);
+        }
+    }
+    for pair in ["US->EU", "US->SG"] {
+        let name = format!("bars__{pair}");
+        assert_frame(
+            &data[&name],
+            &serde_json::json!({"columns": ["Original", "Antipode"], "rows": expected[&name]["rows"]}),
+        );
+    }
+    for fact in ["peak_rps", "cw_ylim", "tl_xlim_right"] {
+        assert_value(&data[fact], &expected[fact], fact);
+    }
+    assert_drawing(&session, "window.svg");
+}
+
+#[test]
+fn the_order_of_a_config_changes_nothing() {
+    let (sorted, unsorted) = (root(), root());
+    let dirs = golden_dirs(WINDOW);
+    let a = data(&sorted, WINDOW, &dirs);
+    let b = data(&unsorted, WINDOW, &disordered(&dirs));
+    assert_eq!(a["df"], b["df"]);
+    assert_eq!(drawing(&drawn(&sorted, "svg")), drawing(&drawn(&unsorted, "svg")));
+}
+
+#[test]
+fn one_pair_or_one_variant_alone_is_drawn() {
+    let dirs = golden_dirs(WINDOW);
+    type Keep = fn(&String) -> bool;
+    let selections: [(&str, Keep); 3] = [
+        ("window_one_pair.svg", |dir| dir.contains("/us-sg-")),
+        ("window_baseline.svg", |dir| !dir.contains("antipode")),
+        ("window_antipode.svg", |dir| dir.contains("antipode")),
+    ];
+    for (stored, keep) in selections {
+        let session = root();
+        let kept: Vec<String> = dirs.iter().filter(|dir| keep(dir)).cloned().collect();
+        data(&session, WINDOW, &kept);
+        assert_drawing(&session, stored);
+    }
+}
+
+#[test]
+fn a_png_has_600_dots_per_inch_and_the_size_of_its_svg() {
+    let session = root();
+    config(&session, WINDOW, &golden_dirs(WINDOW));
+    let done = session.ok("plot plot.yml");
+    let png = fs::read(drawn(&session, "png")).unwrap();
+    let word = |at: usize| u32::from_be_bytes(png[at..at + 4].try_into().unwrap());
+    let (width, height) = (word(16), word(20));
+    let svg = drawing(&drawn(&session, "svg"));
+    assert!(svg.contains(&format!("viewBox=\"0 0 {width} {height}\"")), "{width} x {height}: {}", &svg[..200]);
+    let phys = png.windows(4).position(|four| four == b"pHYs").expect("a pHYs chunk");
+    assert_eq!((word(phys + 4), word(phys + 8), png[phys + 12]), (23_622, 23_622, 1));
+    assert_eq!(done.stdout.lines().count(), 2, "{}", done.stdout);
+}
+
+#[test]
+fn unknown_plots_and_empty_sets_are_errors() {
+    let session = root();
+    config(&session, WINDOW, &golden_dirs(WINDOW));
+    let cases = [
+        ("plot plot.yml --plots nonsense", "maestro: unknown plot `nonsense`"),
+        ("plot missing.yml", "maestro: no such file `missing.yml`"),
+    ];
+    for (line, message) in cases {
+        let done = session.run(line);
+        assert_eq!((done.code, one_line(&done)), (2, message), "{line}");
+    }
+    for (text, message) in [
+        ("nonsense:\n  - a\n", "unknown plot `nonsense`"),
+        ("throughput_latency_with_consistency_window: []\n", "no runs for"),
+        ("throughput_latency_with_consistency_window:\n", "no runs for"),
+        ("{}\n", "names no figure"),
+        ("", "the file is empty"),
+        ("- a\n- b\n", "plot.yml"),
+        ("throughput_latency_with_consistency_window:\n  - a: 1\n", "plot.yml"),
+    ] {
+        session.write("plot.yml", text);
+        let done = session.run("plot plot.yml");
+        assert_eq!(done.code, 2, "{text}: {}", done.stderr);
+        assert!(one_line(&done).contains(message), "{text}: {}", done.stderr);
+        assert!(done.stderr.lines().count() <= 2, "{}", done.stderr);
+    }
+    assert!(!session.path("plots").exists());
+}
+
+#[test]
+fn a_bad_run_is_named_and_the_others_are_drawn() {
+    let session = Session::new();
+    let dirs = golden_dirs(WINDOW);
+    for dir in &dirs[..4] {
+        for file in ["info.yml", "client00.out", "traces.csv"] {
+            session.write(&format!("{dir}/{file}"), fs::read(fixtures().join(dir).join(file)).unwrap());
+        }
+    }
+    session.write(&format!("{}/client00.out", dirs[1]), "Running 5m test\n");
+    session.write(&format!("{}/traces.csv", dirs[2]), "ts;consistency_bool;post_notification_diff_ms\nx;perhaps;1\n");
+    let mut named = dirs[..4].to_vec();
+    named.push("gather/nowhere".into());
+    config(&session, WINDOW, &named);
+    let done = session.ok("plot plot.yml --format svg");
+    let warnings: Vec<&str> = done.stderr.lines().collect();
+    assert_eq!(warnings.len(), 3, "{}", done.stderr);
+    assert!(warnings[0].contains(&dirs[1]) && warnings[0].contains("`Requests/sec:`"), "{}", warnings[0]);
+    assert!(warnings[1].contains("line 2: neither True nor False"), "{}", warnings[1]);
+    assert!(warnings[2].contains("no such file") && warnings[2].contains("gather/nowhere"), "{}", warnings[2]);
+    assert!(drawing(&drawn(&session, "svg")).contains("3 of 5 runs left out."));
+
+    config(&session, WINDOW, &["gather/nowhere".to_owned()]);
+    let done = session.run("plot plot.yml");
+    assert_eq!(done.code, 2);
+    assert!(one_line(&done).contains("none of its runs can be used"), "{}", done.stderr);
+}
+
+#[test]
+fn all_clients_of_a_run_are_merged() {
+    let session = Session::new();
+    let dir = &golden_dirs(WINDOW)[0];
+    for file in ["info.yml", "client00.out", "traces.csv"] {
+        session.write(&format!("{dir}/{file}"), fs::read(fixtures().join(dir).join(file)).unwrap());
+    }
+    session.write(&format!("{dir}/client01.out"), fs::read(fixtures().join(dir).join("client00.out")).unwrap());
+    let data = data(&session, WINDOW, std::slice::from_ref(dir));
+    let throughput = data["df"]["rows"][0][5].as_f64().unwrap();
+    assert!((throughput - 2.0 * 49.89).abs() < 1e-9, "{throughput}");
+    let latency = data["df"]["rows"][0][6].as_f64().unwrap();
+    assert!((latency - 62.5).abs() < 0.7, "{latency}");
+}
+
+#[test]
+fn a_dry_run_draws_nothing() {
+    let session = root();
+    config(&session, WINDOW, &golden_dirs(WINDOW));
+    let done = session.ok("plot plot.yml --dry-run");
+    assert!(done.stdout.starts_with(&format!("draw {WINDOW} from 40 runs: ")), "{}", done.stdout);
+    assert!(!session.path("plots").exists());
+}
