@@ -15,6 +15,7 @@
 pub mod analysis;
 pub mod app;
 mod cli;
+pub mod cloud;
 mod command;
 pub mod compose;
 pub mod embedded;
