@@ -2,6 +2,7 @@
 
 pub mod docker;
 mod embedded;
+pub mod gce;
 mod live;
 
 use std::future::Future;
