@@ -11,5 +11,7 @@
 mod basics;
 mod docker;
 mod engine;
+mod gce_emulator;
+mod gcp;
 mod harness;
 mod plot;

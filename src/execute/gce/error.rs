@@ -4,7 +4,7 @@
 //! no gRPC status: the HTTP status and the `reason` in the body decide here.
 
 use google_cloud_gax::error::Error as ApiError;
-use serde_json::Value;
+use google_cloud_gax::error::rpc::StatusDetails;
 
 use crate::error::{Exit, Fault};
 
@@ -104,10 +104,8 @@ fn classify(error: &ApiError) -> (Kind, String) {
     if error.is_deserialization() {
         return (Kind::Protocol, "the answer is not the API's JSON".into());
     }
-    let body: Value = error.http_payload().and_then(|body| serde_json::from_slice(body).ok()).unwrap_or(Value::Null);
-    let reason = body["error"]["errors"][0]["reason"].as_str().unwrap_or_default();
-    let said = body["error"]["message"].as_str().map(str::to_owned);
-    let message = said.or_else(|| error.status().map(|s| s.message.clone())).unwrap_or_else(|| innermost(error));
+    let reason = reason(error);
+    let message = error.status().map_or_else(|| innermost(error), |status| status.message.clone());
     let kind = match (error.http_status_code(), reason) {
         (_, "quotaExceeded") => Kind::Quota,
         (_, "rateLimitExceeded" | "userRateLimitExceeded") | (Some(429), _) => Kind::RateLimited,
@@ -115,11 +113,21 @@ fn classify(error: &ApiError) -> (Kind, String) {
         (Some(404), _) => Kind::NotFound,
         (Some(409), _) => Kind::AlreadyExists,
         (Some(500..=599), _) => Kind::Unavailable,
-        (Some(_), _) if body.is_null() => Kind::Protocol,
+        (Some(_), _) if error.status().is_none() => Kind::Protocol,
         (Some(_), _) => Kind::Refused,
         (None, _) => Kind::Unreachable,
     };
     (kind, message)
+}
+
+/// The `reason` of the body's first error: what tells a spent quota from a missing permission (both are 403).
+fn reason(error: &ApiError) -> &str {
+    let details = error.status().map(|status| status.details.as_slice()).unwrap_or_default();
+    let info = details.iter().find_map(|detail| match detail {
+        StatusDetails::ErrorInfo(info) => Some(info.reason.as_str()),
+        _ => None,
+    });
+    info.unwrap_or_default()
 }
 
 fn innermost(error: &ApiError) -> String {

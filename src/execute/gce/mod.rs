@@ -27,6 +27,8 @@ pub use vm::{Vm, VmSpec, VmState};
 
 /// How often a passing failure is tried again, and how long at first (doubled each time, with jitter).
 const ATTEMPTS: u32 = 8;
+/// The same when nobody answers at all: a missing network does not come back within seconds.
+const ATTEMPTS_UNREACHABLE: u32 = 4;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// The longest pause between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(20);
@@ -361,7 +363,8 @@ where
             Ok(value) => return Ok(value),
             Err(error) => GceError::from_api(what, &error),
         };
-        if !error.passing() || attempt == ATTEMPTS {
+        let limit = if error.kind == Kind::Unreachable { ATTEMPTS_UNREACHABLE } else { ATTEMPTS };
+        if !error.passing() || attempt >= limit {
             return Err(error);
         }
         tracing::debug!(what, attempt, %error, "trying again");
