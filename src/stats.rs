@@ -28,7 +28,9 @@ pub fn quantile(sorted: &[f64], q: f64) -> Option<f64> {
     let position = q.clamp(0.0, 1.0) * last as f64;
     let below = position.floor() as usize;
     let (a, b) = (*sorted.get(below)?, *sorted.get((below + 1).min(last))?);
-    Some(a + (b - a) * (position - below as f64))
+    let part = position - below as f64;
+    // numpy's two branches: counted from the nearer neighbour.
+    Some(if part >= 0.5 { b - (b - a) * (1.0 - part) } else { a + (b - a) * part })
 }
 
 /// [`quantile`] of values in any order.

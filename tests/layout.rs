@@ -8,12 +8,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Rooms that everybody may use.
-const COMMON: &[&str] = &["error", "wait", "experiment", "ui", "Context"];
+const COMMON: &[&str] = &["error", "wait", "experiment", "ui", "stats", "Context"];
 
 /// What each room may use besides `COMMON` and itself. `*` means everything but `cli`.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("analysis", &["store", "trace"]),
-    ("app", &["placement", "plan", "inventory"]),
+    ("app", &["placement", "plan", "inventory", "trace"]),
     ("cli", &["*"]),
     ("command", &["*"]),
     ("compose", &[]),

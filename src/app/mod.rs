@@ -2,6 +2,8 @@
 
 mod social_network;
 
+use crate::trace::Shape;
+
 /// Which side of the replication a service or an endpoint is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
@@ -67,6 +69,8 @@ pub struct App {
     pub traced_service: &'static str,
     /// The service whose incoming dependency edge counts the notifications.
     pub notified_service: &'static str,
+    /// Which spans and tags make an observation.
+    pub shape: Shape,
 }
 
 /// Every application maestro knows.

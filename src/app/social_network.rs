@@ -1,6 +1,7 @@
 //! DeathStarBench's socialNetwork with Antipode (branch `antipode-xtrace` of the fork).
 
 use super::{App, Door, Service, Side, Toggle};
+use crate::trace::{Place, Shape};
 
 const fn service(name: &'static str, side: Side) -> Service {
     Service { name, side, setup: false }
@@ -55,6 +56,23 @@ const SERVICES: &[Service] = &[
     setup_job("write-home-timeline-rabbitmq-setup"),
 ];
 
+const fn fanout(tag: &'static str) -> Place {
+    Place { operation: "FanoutHomeTimelines", tag }
+}
+
+const SHAPE: Shape = Shape {
+    start: "/wrk2-api/post/compose",
+    post: Place { operation: "_ComposeAndUpload", tag: "composepost_id" },
+    written: Place { operation: "StorePost", tag: "poststorage_post_written_ts" },
+    queued: Place { operation: "_UploadHomeTimelineHelper", tag: "wht_start_queue_ts" },
+    received: fanout("wht_start_worker_ts"),
+    read: fanout("poststorage_read_notification_ts"),
+    barrier: fanout("wht_antipode_duration"),
+    found: fanout("consistency_bool"),
+    replica_read: fanout("consistency_mongoread_duration"),
+    notification_size: fanout("notification_size_bytes"),
+};
+
 /// The row of the table.
 pub(super) const APP: App = App {
     name: "socialNetwork",
@@ -76,4 +94,5 @@ pub(super) const APP: App = App {
     jaeger: Door { service: "jaeger", port: 16686 },
     traced_service: "compose-post-service",
     notified_service: "write-home-timeline-service-us",
+    shape: SHAPE,
 };

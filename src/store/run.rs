@@ -64,6 +64,14 @@ impl Outcome {
             self.reasons.push(reason);
         }
     }
+
+    /// Takes back all reasons that begin with `mark`; a flagged or void run without reasons is complete again.
+    pub fn retract(&mut self, mark: &str) {
+        self.reasons.retain(|reason| !reason.starts_with(mark));
+        if self.reasons.is_empty() && matches!(self.status, Status::Flagged | Status::Void) {
+            self.status = Status::Complete;
+        }
+    }
 }
 
 /// The placement a run used.

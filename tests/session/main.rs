@@ -11,7 +11,9 @@
 mod basics;
 mod docker;
 mod engine;
+mod gather;
 mod gce_emulator;
 mod gcp;
 mod harness;
 mod plot;
+mod store_server;

@@ -1,1 +1,0 @@
-//! Traces become observations, observations become a summary. Pure.

@@ -1,0 +1,179 @@
+//! Traces -> observations -> summary. Pure: nothing here reads a clock, a file or a socket.
+//!
+//! Windows and lags are integers in microseconds; sums are exact.
+
+pub mod describe;
+pub mod intervals;
+mod ledger;
+mod summary;
+mod tables;
+mod verdict;
+
+pub use ledger::{Excluded, losses};
+pub use summary::{
+    Clock, Completeness, Drained, Estimate, Second, Series, SourceFacts, Summary, Violations, WindowKind,
+};
+pub use tables::{Totals, traces_csv, traces_info, windows_csv};
+pub use verdict::verdict;
+
+use crate::store::{Ledger, LoadCounts};
+use crate::trace::{Seen, Shape, Tally, Trace};
+
+/// How far the clock of one host is ahead of another's.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Offset {
+    /// Ahead by this, us.
+    pub us: f64,
+    /// The truth is within +- this, us.
+    pub bound_us: f64,
+}
+
+/// What is known about notifications that had no end when the traces were read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pending {
+    /// Nobody could tell: a written post without a fan-out may still be on its way.
+    #[default]
+    Unknown,
+    /// Nothing was on its way: such a post has lost its span.
+    None,
+    /// At least this many were.
+    Some(u64),
+}
+
+/// The conditions under which traces become observations.
+#[derive(Clone, Debug)]
+pub struct Conditions<'a> {
+    /// Where the application's traces keep what.
+    pub shape: &'a Shape,
+    /// Begin and end of what belongs to the run, us since the epoch; everything when absent.
+    pub run_us: Option<(i64, i64)>,
+    /// Hosts disagree about the time: a trace that begins this much before the run is still the run's, us.
+    pub slack_us: i64,
+    /// Warm-up to cut, us from the begin of the run (or from the first trace).
+    pub warmup_us: i64,
+    /// With the barrier a window ends in visibility, without it in an attempt.
+    pub kind: WindowKind,
+    /// Clock of the replica's worker against that of the origin's post storage, where it was measured.
+    pub window_clock: Option<Offset>,
+    /// Clock of the replica's worker against that of the host that queues.
+    pub lag_clock: Option<Offset>,
+    /// What was still on its way.
+    pub pending: Pending,
+    /// When the traces were read, us since the epoch: open windows are at least that old.
+    pub read_at_us: Option<i64>,
+    /// The load generator's counts.
+    pub load: Option<&'a LoadCounts>,
+    /// Notifications counted by the trace store.
+    pub notified: Option<u64>,
+}
+
+/// What a trace is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// A complete observation.
+    Observation,
+    /// Written, but without an end: its window is at least this long, us.
+    Open(i64),
+    /// Incomplete.
+    Lost,
+    /// Not part of the measured run.
+    Excluded(Excluded),
+}
+
+/// Traces with what each of them is good for, in the order in which they came.
+pub struct Sorted<'a> {
+    /// The traces.
+    pub traces: &'a [Trace],
+    /// What each is good for.
+    pub uses: Vec<Use>,
+    /// The instant from which seconds are counted, us since the epoch.
+    pub zero_us: i64,
+}
+
+impl<'a> Sorted<'a> {
+    /// The complete observations.
+    pub fn observations(&self) -> impl Iterator<Item = &'a Trace> + Clone + '_ {
+        self.traces.iter().zip(&self.uses).filter(|(_, used)| **used == Use::Observation).map(|(trace, _)| trace)
+    }
+}
+
+/// Decides for each trace what it is good for.
+pub fn sort<'a>(traces: &'a [Trace], conditions: &Conditions<'_>) -> Sorted<'a> {
+    let first = traces.iter().filter_map(Trace::about_us).min().unwrap_or(0);
+    let zero_us = conditions.run_us.map_or(first, |(begin, _)| begin);
+    let horizon = conditions.read_at_us.unwrap_or_else(|| last_instant(traces));
+    let twice = repeated(traces);
+    let mut next_twice = twice.iter().peekable();
+    let uses = traces
+        .iter()
+        .enumerate()
+        .map(|(index, trace)| {
+            if next_twice.next_if(|&&twice| twice as usize == index).is_some() {
+                return Use::Excluded(Excluded::Repeated);
+            }
+            if let Some(excluded) = excluded(trace, conditions, zero_us) {
+                return Use::Excluded(excluded);
+            }
+            if trace.is_complete() {
+                return Use::Observation;
+            }
+            open(trace, conditions, horizon).map_or(Use::Lost, Use::Open)
+        })
+        .collect();
+    Sorted { traces, uses, zero_us }
+}
+
+fn excluded(trace: &Trace, conditions: &Conditions<'_>, zero_us: i64) -> Option<Excluded> {
+    let at = trace.about_us()?;
+    if conditions.run_us.is_some_and(|(begin, end)| !(begin - conditions.slack_us..=end).contains(&at)) {
+        return Some(Excluded::OutsideTheRun);
+    }
+    (conditions.warmup_us > 0 && at < zero_us + conditions.warmup_us).then_some(Excluded::WarmUp)
+}
+
+/// The age of a window without an end, unless it is known that nothing was on its way.
+fn open(trace: &Trace, conditions: &Conditions<'_>, horizon_us: i64) -> Option<i64> {
+    use crate::trace::Field::{Found, Read, Received};
+    if conditions.pending == Pending::None {
+        return None;
+    }
+    let unseen = [Received, Read, Found].iter().all(|&field| trace.seen(field) == Seen::NoSpan);
+    let written_us = trace.written_ms()? * 1000;
+    (unseen && trace.start_us().is_some()).then(|| (horizon_us - written_us).max(0))
+}
+
+/// The last instant that any trace speaks of, us since the epoch.
+fn last_instant(traces: &[Trace]) -> i64 {
+    let last = |trace: &Trace| {
+        let ms = [trace.written_ms(), trace.queued_ms(), trace.received_ms(), trace.read_ms()];
+        ms.into_iter().flatten().map(|ms| ms * 1000).chain(trace.start_us()).max()
+    };
+    traces.iter().filter_map(last).max().unwrap_or(0)
+}
+
+/// Indices, ascending, of traces whose id came earlier already.
+fn repeated(traces: &[Trace]) -> Vec<u32> {
+    let value = |index: u32| traces[index as usize].id().map(|id| id.value());
+    let mut order: Vec<u32> = (0..traces.len() as u32).filter(|&index| value(index).is_some()).collect();
+    order.sort_unstable_by_key(|&index| (value(index), index));
+    let mut twice: Vec<u32> =
+        order.windows(2).filter(|pair| value(pair[0]) == value(pair[1])).map(|pair| pair[1]).collect();
+    twice.sort_unstable();
+    twice
+}
+
+/// The window of a trace, us: corrected for the clocks where that is known.
+pub fn window_us(trace: &Trace, clock: Option<Offset>) -> Option<i64> {
+    Some((trace.read_ms()? - trace.written_ms()?) * 1000 - clock.map_or(0, |offset| offset.us.round() as i64))
+}
+
+/// The notification lag of a trace, us: corrected as the window.
+pub fn lag_us(trace: &Trace, clock: Option<Offset>) -> Option<i64> {
+    Some((trace.received_ms()? - trace.queued_ms()?) * 1000 - clock.map_or(0, |offset| offset.us.round() as i64))
+}
+
+/// Everything that is said about a run, from its traces.
+pub fn summarise(sorted: &Sorted<'_>, conditions: &Conditions<'_>, tally: &Tally, source: SourceFacts) -> Summary {
+    let ledger: Ledger = ledger::ledger(sorted, conditions, tally);
+    summary::summary(sorted, conditions, ledger, source)
+}

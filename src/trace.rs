@@ -1,1 +1,0 @@
-//! Jaeger JSON becomes traces, streamed, from a URL or a file.

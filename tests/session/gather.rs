@@ -1,0 +1,128 @@
+//! Gather as a session: the Python tool's cases, a trace store behind a socket, and what goes wrong with one.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::harness::Session;
+use crate::store_server::{Reply, TraceServer};
+
+fn cases() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/gather")
+}
+
+/// A file of a case, decompressed when it is kept compressed.
+fn fixture(case: &str, name: &str) -> Option<Vec<u8>> {
+    let path = cases().join(case).join(name);
+    if let Ok(bytes) = fs::read(&path) {
+        return Some(bytes);
+    }
+    let packed = fs::File::open(cases().join(case).join(format!("{name}.gz"))).ok()?;
+    let mut bytes = Vec::new();
+    std::io::copy(&mut flate2::read::GzDecoder::new(packed), &mut bytes).unwrap();
+    Some(bytes)
+}
+
+fn text(case: &str, name: &str) -> String {
+    String::from_utf8(fixture(case, name).unwrap()).unwrap()
+}
+
+/// A root as the Python tool's wkld left it.
+struct Golden {
+    session: Session,
+    target: String,
+    run: PathBuf,
+}
+
+impl Golden {
+    fn new(case: &str) -> Golden {
+        let session = Session::new();
+        let facts: Value = serde_json::from_str(&text(case, "case.json")).unwrap();
+        let target = facts["deploy_type"].as_str().unwrap().to_owned();
+        let state = text(case, "last.yml");
+        session.write(&format!("deploy/{target}/.last.yml"), &state);
+        session.write(facts["config"].as_str().unwrap(), text(case, "config.yml"));
+        let line = state.lines().find_map(|line| line.strip_prefix("local_gather_path: ")).unwrap();
+        if let Some(info) = fixture(case, "info.start.yml") {
+            session.write(&format!("{line}/info.yml"), info);
+        }
+        let run = session.path(line);
+        Golden { session, target, run }
+    }
+
+    fn gather(&self, server: &TraceServer, columns: &str) -> crate::harness::Done {
+        let (target, url) = (format!("--{}", self.target), server.url());
+        let args = [&target, "socialNetwork", "gather", "--jaeger", &url, "--drain-timeout", "0"];
+        self.session.command(&args).env("COLUMNS", columns).output().unwrap().into()
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.run.join(name)).unwrap()
+    }
+}
+
+fn server_for(case: &str) -> TraceServer {
+    let (traces, deps) = (fixture(case, "input.json").unwrap(), fixture(case, "deps.json").unwrap());
+    TraceServer::start(move |path| match path.split('?').next() {
+        Some("/api/traces") => Reply::json(traces.clone()),
+        Some("/api/dependencies") => Reply::json(deps.clone()),
+        _ => Reply::status(404),
+    })
+}
+
+fn close(a: f64, b: f64) -> bool {
+    (a.is_nan() && b.is_nan()) || (a - b).abs() <= 1e-9 * a.abs().max(b.abs())
+}
+
+/// Cell by cell: numbers within 1e-9, everything else letter by letter.
+fn assert_same_csv(got: &str, expected: &str) {
+    assert_eq!(got.lines().count(), expected.lines().count());
+    for (row, (got, expected)) in got.lines().zip(expected.lines()).enumerate() {
+        let (a, b): (Vec<&str>, Vec<&str>) = (got.split(';').collect(), expected.split(';').collect());
+        assert_eq!(a.len(), b.len(), "row {row}");
+        for (a, b) in a.iter().zip(&b) {
+            let equal = match (a.parse::<f64>(), b.parse::<f64>()) {
+                (Ok(a), Ok(b)) => close(a, b),
+                _ => a == b,
+            };
+            assert!(equal, "row {row}: {got} != {expected}");
+        }
+    }
+}
+
+fn yaml(text: &str) -> Vec<(String, String)> {
+    text.lines().filter_map(|line| line.split_once(": ")).map(|(k, v)| (k.to_owned(), v.trim().to_owned())).collect()
+}
+
+#[test]
+fn the_python_tools_cases_come_out_the_same() {
+    let mut seen = 0;
+    for entry in fs::read_dir(cases()).unwrap() {
+        let case = entry.unwrap().file_name().into_string().unwrap();
+        if case.starts_with("crash_") {
+            continue;
+        }
+        let golden = Golden::new(&case);
+        let server = server_for(&case);
+        for (columns, expected) in [("200", "traces.info.cols200"), ("80", "traces.info")] {
+            let done = golden.gather(&server, columns);
+            assert_eq!(done.code, 0, "{case}: {}", done.stderr);
+            assert_eq!(golden.read("traces.info"), text(&case, &format!("expected/{expected}")), "{case}");
+        }
+        assert_same_csv(&golden.read("traces.csv"), &text(&case, "expected/traces.csv"));
+        let (info, expected) = (yaml(&golden.read("info.yml")), yaml(&text(&case, "expected/info.yml")));
+        let keys = |list: &[(String, String)]| list.iter().map(|(key, _)| key.clone()).collect::<Vec<_>>();
+        assert_eq!(keys(&info)[..expected.len()], keys(&expected), "{case}");
+        for ((key, got), (_, expected)) in info.iter().zip(&expected) {
+            let equal = match (got.parse::<f64>(), expected.parse::<f64>()) {
+                (Ok(a), Ok(b)) => close(a, b) && got.contains('.') == expected.contains('.'),
+                _ => got == expected,
+            };
+            assert!(equal, "{case}: {key}: {got} != {expected}");
+        }
+        assert_eq!(golden.read(".last.yml"), text(&case, "last.yml"));
+        seen += 1;
+    }
+    assert!(seen >= 8);
+}
