@@ -1,8 +1,12 @@
-//! `maestro info`.
+//! `maestro info`: addresses of what runs, deployments and runs, newest first.
 
 use crate::Context;
 use crate::command::Selection;
 use crate::error::Result;
+use crate::experiment::TargetName;
+use crate::store::{Deployment, RunDir, RunRecord, Status};
+use crate::sweep::Metrics;
+use crate::ui;
 
 /// What was asked for; the options are described in the grammar.
 #[derive(Clone, Debug)]
@@ -14,7 +18,134 @@ pub(crate) struct Request {
     pub follow: bool,
 }
 
+/// How many runs are listed.
+const RUNS: usize = 20;
+
 /// Carries it out.
-pub(crate) async fn run(_context: &Context, _request: Request) -> Result<()> {
-    Err(super::unavailable("info"))
+pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
+    let target = request.selection.target()?;
+    if request.ps || request.logs.is_some() {
+        return services(context, &request).await;
+    }
+    let state = context.store.read_state(target)?;
+    let deployments = context.store.deployments(target)?;
+    let current = deployments.iter().find(|d| Some(&d.tag) == state.tag.as_ref() && Some(&d.app) == state.app.as_ref());
+    if context.json {
+        let runs = if request.links { Vec::new() } else { runs(context, target)? };
+        ui::out(as_json(current, &deployments, &runs));
+        return Ok(());
+    }
+    match current {
+        Some(deployment) => show_links(deployment),
+        None => ui::out(format_args!("nothing is deployed on `{target}`")),
+    }
+    if !request.links {
+        show_deployments(&deployments);
+        show_runs(context, &runs(context, target)?);
+    }
+    Ok(())
+}
+
+/// `-ps` and `-logs`, which ask the place where the services run.
+async fn services(context: &Context, request: &Request) -> Result<()> {
+    super::current(context, &request.selection)?;
+    Err(super::unavailable("info -ps / -logs"))
+}
+
+fn show_links(deployment: &Deployment) {
+    let variant = deployment.variant.map_or("not running".to_owned(), |v| v.to_string());
+    ui::out(format_args!(
+        "{} on {}, `{}`, {}, {variant}",
+        deployment.app, deployment.target, deployment.tag, deployment.zone_pair
+    ));
+    for (name, url) in links(deployment) {
+        ui::out(format_args!("  {name:<12} {url}"));
+    }
+}
+
+fn links(deployment: &Deployment) -> Vec<(&str, &str)> {
+    let fixed =
+        [("origin", &deployment.origin_url), ("replica", &deployment.replica_url), ("Jaeger", &deployment.jaeger_url)];
+    let fixed = fixed.into_iter().filter_map(|(name, url)| Some((name, url.as_deref()?)));
+    fixed.chain(deployment.links.iter().map(|(name, url)| (name.as_str(), url.as_str()))).collect()
+}
+
+fn show_deployments(deployments: &[Deployment]) {
+    if deployments.is_empty() {
+        return;
+    }
+    let mut rows = vec![["deployment", "app", "placement", "pair", "runs as"].map(str::to_owned).to_vec()];
+    for deployment in deployments {
+        rows.push(vec![
+            deployment.tag.clone(),
+            deployment.app.clone(),
+            deployment.config.clone(),
+            deployment.zone_pair.clone(),
+            deployment.variant.map_or_else(|| "-".into(), |v| v.to_string()),
+        ]);
+    }
+    ui::out("");
+    ui::out_raw(ui::table(&rows));
+}
+
+/// Runs with a record, newest first. A record that cannot be read is named and passed over.
+fn runs(context: &Context, target: TargetName) -> Result<Vec<(RunDir, RunRecord)>> {
+    let mut runs = Vec::new();
+    for dir in context.store.runs(target)? {
+        match dir.read_record() {
+            Ok(record) => runs.push((dir, record)),
+            Err(error) => ui::warn(error),
+        }
+    }
+    runs.sort_by_key(|(_, record)| std::cmp::Reverse(record.started_us));
+    Ok(runs)
+}
+
+fn show_runs(context: &Context, runs: &[(RunDir, RunRecord)]) {
+    if runs.is_empty() {
+        return;
+    }
+    let mut rows = vec![
+        ["run", "endpoint", "variant", "rate", "achieved", "violations", "outcome", "directory"]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
+    for (dir, record) in runs.iter().take(RUNS) {
+        let metrics = Metrics::read(dir).unwrap_or_default();
+        rows.push(vec![
+            record.tag.clone(),
+            record.endpoint.clone(),
+            record.variant.to_string(),
+            record.workload.rate.to_string(),
+            metrics.throughput.map_or_else(|| "-".into(), |t| format!("{t:.1}")),
+            metrics.violations.map_or_else(|| "-".into(), |(k, n)| format!("{k} of {n}")),
+            outcome(record.outcome.status).to_owned(),
+            context.store.relative(dir.path()),
+        ]);
+    }
+    ui::out("");
+    ui::out_raw(ui::table(&rows));
+    if runs.len() > RUNS {
+        ui::out(format_args!("... and {} older", ui::count(runs.len() - RUNS, "run")));
+    }
+}
+
+fn outcome(status: Status) -> &'static str {
+    match status {
+        Status::Running => "running",
+        Status::Complete => "complete",
+        Status::Flagged => "flagged",
+        Status::Void => "void",
+        Status::Interrupted => "interrupted",
+    }
+}
+
+fn as_json(
+    current: Option<&Deployment>,
+    deployments: &[Deployment],
+    runs: &[(RunDir, RunRecord)],
+) -> serde_json::Value {
+    let runs: Vec<_> =
+        runs.iter().map(|(dir, record)| serde_json::json!({"dir": dir.path(), "record": record})).collect();
+    serde_json::json!({"current": current, "deployments": deployments, "runs": runs})
 }

@@ -1,6 +1,6 @@
 //! `deployment.yml`: what `deploy` decided and `run` started, so that later commands need nothing but the tag.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
@@ -62,6 +62,24 @@ impl Store {
         Ok(deployment)
     }
 
+    /// Every deployment of a target, newest tag first. Directories without a usable record are passed over.
+    ///
+    /// # Errors
+    /// [`StoreError::Read`].
+    pub fn deployments(&self, target: TargetName) -> Result<Vec<Deployment>, StoreError> {
+        let root = self.root().join("deploy").join(target.as_str());
+        let mut found: Vec<Deployment> = directories(&root)?
+            .iter()
+            .map(|app| directories(app))
+            .collect::<Result<Vec<_>, _>>()?
+            .into_iter()
+            .flatten()
+            .filter_map(|tag| read_yaml(&tag.join("deployment.yml")).ok())
+            .collect();
+        found.sort_by(|a, b| b.tag.cmp(&a.tag));
+        Ok(found)
+    }
+
     /// Writes the record of a deployment into its directory.
     ///
     /// # Errors
@@ -70,6 +88,18 @@ impl Store {
         let directory = self.deploy_dir(deployment.target, &deployment.app, &deployment.tag);
         write_yaml(&directory.join("deployment.yml"), deployment)
     }
+}
+
+/// The directories right below `path`; none when it does not exist.
+pub(super) fn directories(path: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let failed = |source| StoreError::Read { path: path.to_owned(), source };
+    let entries = match std::fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(error)),
+    };
+    let paths = entries.map(|entry| Ok(entry.map_err(failed)?.path())).collect::<Result<Vec<_>, StoreError>>()?;
+    Ok(paths.into_iter().filter(|path| path.is_dir()).collect())
 }
 
 /// Refuses a file written by a newer maestro.

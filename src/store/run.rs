@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
-use super::deployment::check_format;
-use super::{FORMAT, StoreError, read_json, read_yaml, write_json, write_yaml};
+use super::deployment::{check_format, directories};
+use super::{FORMAT, Store, StoreError, read_json, read_yaml, write_json, write_yaml};
 use crate::experiment::{TargetName, Variant};
 
 /// How a run ended.
@@ -260,6 +260,22 @@ pub struct RunRecord {
     /// Keys of other versions, and costs a target adds.
     #[serde(flatten)]
     pub other: IndexMap<String, serde_json::Value>,
+}
+
+impl Store {
+    /// Every run directory of a target that holds a `run.yml`.
+    ///
+    /// # Errors
+    /// [`StoreError::Read`].
+    pub fn runs(&self, target: TargetName) -> Result<Vec<RunDir>, StoreError> {
+        let mut level = vec![self.gather_root(target)];
+        // app / endpoint / gather tag / run tag
+        for _ in 0..4 {
+            let below = level.iter().map(|path| directories(path)).collect::<Result<Vec<_>, _>>()?;
+            level = below.into_iter().flatten().collect();
+        }
+        Ok(level.into_iter().filter(|path| path.join("run.yml").is_file()).map(RunDir).collect())
+    }
 }
 
 /// One run's directory.

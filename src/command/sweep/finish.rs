@@ -6,8 +6,9 @@ use super::Sweep;
 use super::status::human;
 use crate::Context;
 use crate::error::Result;
+use crate::plot::{self, Format, Output};
 use crate::stats;
-use crate::store::{RunDir, write_yaml};
+use crate::store::{self, RunDir, write_yaml};
 use crate::sweep::{Cell, Metrics, Progress, RunState};
 use crate::ui;
 
@@ -17,10 +18,32 @@ pub(super) fn finish(context: &Context, sweep: &Sweep, progress: &Progress) -> R
     write_plot_config(sweep, &runs)?;
     ui::out_raw(verdict(context, sweep, &runs)?);
     ui::out(dead_time(sweep, progress));
+    ui::out("runs:");
     for (_, dir) in &runs {
-        ui::out(dir);
+        ui::out(format_args!("  {dir}"));
     }
-    Ok(())
+    draw(context, sweep, &runs)
+}
+
+/// Draws the sweep's figures; one that cannot be drawn is named and the others follow.
+fn draw(context: &Context, sweep: &Sweep, runs: &[(usize, String)]) -> Result<()> {
+    let dirs: Vec<String> = runs.iter().map(|(_, dir)| dir.clone()).collect();
+    let output =
+        Output { directory: context.store.plots(), tag: store::new_tag(), formats: vec![Format::Svg, Format::Png] };
+    ui::out("figures:");
+    let mut failed = None;
+    for name in &sweep.spec.figures {
+        match plot::draw(&context.store, name, &dirs, &output) {
+            Ok(drawn) => {
+                drawn.files.iter().for_each(|path| ui::out(format_args!("  {}", context.store.relative(path))))
+            }
+            Err(error) => {
+                ui::warn(&error);
+                failed.get_or_insert(error);
+            }
+        }
+    }
+    failed.map_or(Ok(()), |error| Err(error.into()))
 }
 
 /// Finished runs: cell index and directory, cells in the order of the file.
