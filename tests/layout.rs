@@ -24,7 +24,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("plot", &["analysis", "store", "trace"]),
     ("store", &[]),
     ("swarm", &["app", "compose", "placement", "plan", "inventory"]),
-    ("target", &["app", "placement", "plan", "inventory", "store", "swarm", "compose"]),
+    ("target", &["app", "embedded", "placement", "plan", "inventory", "store", "swarm", "compose"]),
     ("trace", &["store"]),
     ("ui", &["error"]),
     ("wait", &["error"]),

@@ -1,10 +1,15 @@
-//! `maestro embedded-serve (hidden)`.
+//! `maestro embedded-serve`, hidden: the body of the background process that `run` starts.
 
 use std::path::PathBuf;
 
 use crate::Context;
-use crate::error::Result;
+use crate::app::App;
+use crate::embedded::config::{Config, Ports};
+use crate::embedded::process::detach;
+use crate::embedded::serve::{Service, serve};
+use crate::error::{Plain, Result};
 use crate::experiment::Variant;
+use crate::store::read_text;
 
 /// What was asked for; the options are described in the grammar.
 #[derive(Clone, Debug)]
@@ -18,6 +23,13 @@ pub(crate) struct Request {
 }
 
 /// Carries it out.
-pub(crate) async fn run(_context: &Context, _request: Request) -> Result<()> {
-    Err(super::unavailable("embedded-serve"))
+pub(crate) async fn run(_context: &Context, request: Request) -> Result<()> {
+    detach();
+    let mut config = Config::parse(&request.config, &read_text(&request.config)?)?;
+    if let Some(ports) = &request.ports {
+        config.ports = Ports { setup: config.ports.setup, ..ports.parse::<Ports>().map_err(Plain::usage)? };
+    }
+    let app = App::find(&request.app).ok_or_else(|| Plain::usage(format!("unknown app `{}`", request.app)))?;
+    let Request { variant, tag, dir, .. } = request;
+    Ok(serve(Service { config, variant, app, tag, dir }).await?)
 }

@@ -1,1 +1,38 @@
-//! The in-process miniature: two regions, stores, replication lag, queue, lineage, barrier, trace API.
+//! The embedded target's runtime: a miniature of the social network inside this process.
+//!
+//! ```text
+//! http ──> compose ──> store (origin) ──link──> store (replica)      posts, asynchronous replication
+//!             └──────> queue ────────link────> notify ──> social     notifications, 32 consumers, home timelines
+//! compose, notify, read ──> spans ──> jaeger                         traces as Jaeger's query API gives them
+//!                      └──> truth                                    what really happened, on one monotonic clock
+//! ```
+//! Distances, service times and worker counts are a [`config::Config`]; nothing here knows a target, a plan or the
+//! command line. [`serve`] is the body of the background process, [`process`] starts, finds and stops it.
+
+mod admin;
+pub mod client;
+pub mod clock;
+mod compose;
+pub mod config;
+pub mod dist;
+pub mod faults;
+mod form;
+mod http;
+mod ids;
+pub mod jaeger;
+mod lineage;
+pub mod link;
+mod miniature;
+mod notify;
+mod post;
+pub mod probe;
+pub mod process;
+mod queue;
+mod read;
+pub mod ready;
+pub mod serve;
+mod social;
+pub mod spans;
+mod station;
+mod store;
+mod truth;

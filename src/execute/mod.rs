@@ -1,7 +1,7 @@
 //! The one door to the world: carries out plans.
 
 pub mod docker;
-mod embedded;
+pub mod embedded;
 pub mod gce;
 mod live;
 

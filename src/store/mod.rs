@@ -12,6 +12,7 @@
 
 mod deployment;
 mod lock;
+mod miniature;
 mod run;
 mod shipped;
 mod state;
@@ -28,6 +29,7 @@ use crate::experiment::{TargetName, Variant};
 
 pub use deployment::Deployment;
 pub use lock::Lock;
+pub use miniature::MiniatureRecord;
 pub use run::{
     ClockOffset, DelayRecord, HostFacts, ImageRef, Ledger, LoadCounts, Outcome, PlacementRef, RunDir, RunRecord,
     Status, WorkloadRecord,

@@ -8,6 +8,8 @@ macro_rules! shipped {
 
 /// Path relative to the root, content.
 pub static SHIPPED: &[(&str, &str)] = shipped![
+    "configs/embedded/socialNetwork/us-eu.yml",
+    "configs/embedded/socialNetwork/us-sg.yml",
     "configs/gcp/socialNetwork/colocated.yml",
     "configs/gcp/socialNetwork/singlenode.yml",
     "configs/gcp/socialNetwork/us-br.yml",

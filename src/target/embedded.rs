@@ -1,8 +1,11 @@
 //! `--embedded`: the miniature as a background process of this binary.
 
+use std::path::Path;
+
 use super::{CleanMode, RunOptions, Runtime, Site, Target};
 use crate::app::App;
-use crate::error::Result;
+use crate::embedded::config::{Config, Ports};
+use crate::error::{Plain, Result};
 use crate::experiment::TargetName;
 use crate::plan::{EmbeddedStep, Plan, Step};
 
@@ -18,7 +21,8 @@ impl Target for Embedded {
         Runtime::InProcess
     }
 
-    fn check_placement(&self, _app: &'static App, _name: &str, _text: &str) -> Result<()> {
+    fn check_placement(&self, _app: &'static App, name: &str, text: &str) -> Result<()> {
+        Config::parse(Path::new(name), text)?;
         Ok(())
     }
 
@@ -27,6 +31,9 @@ impl Target for Embedded {
     }
 
     fn run(&self, site: &Site<'_>, options: &RunOptions) -> Result<Plan> {
+        if let Some(ports) = &options.ports {
+            ports.parse::<Ports>().map_err(Plain::usage)?;
+        }
         let running = EmbeddedStep::EnsureRunning {
             dir: site.dir.clone(),
             config: site.dir.join("placement.yml"),

@@ -1,0 +1,235 @@
+//! Talks to a running miniature: status, link, end, and the canary post that proves it works end to end.
+
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::link::LinkRule;
+use super::post::CANARY_IDS;
+use super::probe::Measured;
+use crate::error::{Exit, Fault};
+use crate::store::MiniatureRecord;
+
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// A probe of a slow link takes its time.
+const PROBE_WITHIN: Duration = Duration::from_secs(200);
+const CANARY_EVERY: Duration = Duration::from_millis(5);
+const AUTHOR: i64 = CANARY_IDS + 1;
+const READER: i64 = CANARY_IDS + 2;
+
+/// Why the miniature could not be talked to.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// No answer.
+    #[error("no answer from the miniature at `{url}`")]
+    Unreachable {
+        /// What was asked.
+        url: String,
+        /// Why.
+        #[source]
+        source: Box<ureq::Error>,
+    },
+    /// An answer that says no.
+    #[error("the miniature refused `{url}`: {message}")]
+    Refused {
+        /// What was asked.
+        url: String,
+        /// Its words.
+        message: String,
+    },
+    /// No canary came through.
+    #[error("the miniature does not work end to end after {after:?}; last seen: {last_seen}")]
+    NoCanary {
+        /// How long it was waited for.
+        after: Duration,
+        /// The last answer.
+        last_seen: String,
+    },
+}
+
+impl Fault for ClientError {
+    fn exit(&self) -> Exit {
+        match self {
+            ClientError::Unreachable { .. } => Exit::Unreachable,
+            ClientError::Refused { .. } | ClientError::NoCanary { .. } => Exit::StepFailed,
+        }
+    }
+}
+
+/// What `/maestro/status` says, as far as commands need it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Status {
+    /// Process id.
+    pub pid: u32,
+    /// Seconds since its start.
+    pub uptime_s: f64,
+    /// Composes in progress.
+    pub composing: u64,
+    /// Notifications published and not yet with a consumer.
+    pub queue_depth: u64,
+    /// Notifications published and not yet handled.
+    pub in_flight: u64,
+    /// Notifications handled.
+    pub handled: u64,
+    /// Posts held at the origin.
+    pub posts: u64,
+    /// Traces held.
+    pub traces: u64,
+    /// Injected delay.
+    pub link: LinkRule,
+}
+
+/// A client of one miniature. Calls block.
+#[derive(Clone, Debug)]
+pub struct Client {
+    origin: String,
+    replica: String,
+    admin: String,
+    agent: ureq::Agent,
+}
+
+impl Client {
+    /// A client of the miniature that wrote `record`.
+    pub fn new(record: &MiniatureRecord) -> Self {
+        Client {
+            origin: record.origin_url.clone(),
+            replica: record.replica_url.clone(),
+            admin: record.jaeger_url.clone(),
+            agent: agent(ANSWER_WITHIN),
+        }
+    }
+
+    /// What it is doing.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn status(&self) -> Result<Status, ClientError> {
+        self.json(&format!("{}/maestro/status", self.admin))
+    }
+
+    /// The delay injected into the replication link.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn link(&self) -> Result<LinkRule, ClientError> {
+        self.json(&format!("{}/maestro/link", self.admin))
+    }
+
+    /// Injects `rule` into the replication link.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn set_link(&self, rule: &LinkRule) -> Result<(), ClientError> {
+        let url = format!("{}/maestro/link", self.admin);
+        self.answer(&url, self.agent.put(&url).send_json(rule)).map(|_| ())
+    }
+
+    /// Measures the replication link with `count` probes.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn probe(&self, count: usize) -> Result<Measured, ClientError> {
+        let url = format!("{}/maestro/link/probe?count={count}", self.admin);
+        let text = self.answer(&url, agent(PROBE_WITHIN).post(&url).send_empty())?;
+        parse(&url, &text)
+    }
+
+    /// Tells it to end; it may be gone before it answers.
+    pub fn stop(&self) {
+        let url = format!("{}/maestro/stop", self.admin);
+        if let Err(error) = self.answer(&url, self.agent.post(&url).send_empty()) {
+            tracing::debug!("{error}");
+        }
+    }
+
+    /// Composes a post at the origin and waits until a follower sees it at the replica.
+    ///
+    /// # Errors
+    /// [`ClientError::NoCanary`] with the last answer.
+    pub fn canary(&self, within: Duration) -> Result<Duration, ClientError> {
+        let begin = Instant::now();
+        loop {
+            let last_seen = match self.one_canary(begin + within) {
+                Ok(()) => return Ok(begin.elapsed()),
+                Err(last_seen) => last_seen,
+            };
+            if begin.elapsed() >= within {
+                return Err(ClientError::NoCanary { after: within, last_seen });
+            }
+            std::thread::sleep(CANARY_EVERY * 10);
+        }
+    }
+
+    fn one_canary(&self, deadline: Instant) -> Result<(), String> {
+        for (user_id, username) in [(AUTHOR, "maestro_canary"), (READER, "maestro_canary_reader")] {
+            let form = format!("first_name=c&last_name=c&username={username}&password=c&user_id={user_id}");
+            let (status, body) = self.post("user/register", &form)?;
+            if status != 200 && !body.contains("already existed") {
+                return Err(format!("register: {status} {body}"));
+            }
+        }
+        let (status, body) = self.post("user/follow", &format!("user_id={READER}&followee_id={AUTHOR}"))?;
+        if status != 200 {
+            return Err(format!("follow: {status} {body}"));
+        }
+        let form = format!("user_id={AUTHOR}&username=maestro_canary&post_type=0&text=canary");
+        let (status, body) = self.post("post/compose", &form)?;
+        let post_id = body.rsplit_once('#').map(|(_, id)| id.trim()).filter(|_| status == 200);
+        let post_id = post_id.ok_or_else(|| format!("compose: {status} {body}"))?;
+        let url = format!("{}/wrk2-api/home-timeline/read?user_id={READER}&start=0&stop=1", self.replica);
+        loop {
+            let (status, body) = text(self.agent.get(&url).call())?;
+            if status == 200 && body.contains(&format!("\"{post_id}\"")) {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                return Err(format!("home timeline without the canary post: {status} {body}"));
+            }
+            std::thread::sleep(CANARY_EVERY);
+        }
+    }
+
+    fn post(&self, route: &str, form: &str) -> Result<(u16, String), String> {
+        text(self.agent.post(format!("{}/wrk2-api/{route}", self.origin)).send(form))
+    }
+
+    fn json<T: DeserializeOwned>(&self, url: &str) -> Result<T, ClientError> {
+        let text = self.answer(url, self.agent.get(url).call())?;
+        parse(url, &text)
+    }
+
+    /// The body of a good answer.
+    fn answer(
+        &self,
+        url: &str,
+        answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+    ) -> Result<String, ClientError> {
+        let unreachable = |source| ClientError::Unreachable { url: url.to_owned(), source: Box::new(source) };
+        let mut answer = answer.map_err(unreachable)?;
+        let body = answer.body_mut().read_to_string().map_err(unreachable)?;
+        if answer.status().is_success() {
+            return Ok(body);
+        }
+        let json: Value = serde_json::from_str(&body).unwrap_or_default();
+        let message = json["errors"][0]["msg"].as_str().unwrap_or(body.trim()).to_owned();
+        Err(ClientError::Refused { url: url.to_owned(), message })
+    }
+}
+
+fn parse<T: DeserializeOwned>(url: &str, text: &str) -> Result<T, ClientError> {
+    serde_json::from_str(text)
+        .map_err(|error| ClientError::Refused { url: url.to_owned(), message: format!("unexpected answer: {error}") })
+}
+
+/// Straight to the miniature, whatever proxies the environment names.
+fn agent(within: Duration) -> ureq::Agent {
+    ureq::Agent::config_builder().timeout_global(Some(within)).http_status_as_error(false).proxy(None).build().into()
+}
+
+fn text(answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<(u16, String), String> {
+    let mut answer = answer.map_err(|error| error.to_string())?;
+    let body = answer.body_mut().read_to_string().map_err(|error| error.to_string())?;
+    Ok((answer.status().as_u16(), body.trim_end().to_owned()))
+}
