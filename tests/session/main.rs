@@ -9,6 +9,7 @@
 )]
 
 mod basics;
+mod compose;
 mod docker;
 mod engine;
 mod gather;
