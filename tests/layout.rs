@@ -19,7 +19,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("compose", &[]),
     ("experiment", &["app", "placement", "store"]),
     ("inventory", &["placement"]),
-    ("placement", &["app", "store", "inventory"]),
+    ("placement", &["app", "store", "inventory", "compose"]),
     ("plan", &["app", "compose", "placement", "inventory", "store", "swarm"]),
     ("plot", &["analysis", "store", "trace"]),
     ("store", &[]),
