@@ -7,7 +7,7 @@ use indexmap::IndexMap;
 use serde::Serialize;
 
 use super::intervals::{Survival, quantile_ranks};
-use super::ledger::Excluded;
+use super::ledger::{Excluded, losses};
 use super::{Conditions, Offset, Pending, Sorted, Use, lag_us, window_us};
 use crate::stats::{quantile, wilson};
 use crate::store::Ledger;
@@ -116,7 +116,7 @@ pub struct Clock {
 }
 
 /// One second of the run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Second {
     /// Seconds from the begin of the run.
     pub second: i64,
@@ -128,6 +128,8 @@ pub struct Second {
     pub violations: u64,
     /// Of the incomplete ones, those kept as lower bounds.
     pub censored: u64,
+    /// Losses by cause.
+    pub lost: IndexMap<String, u64>,
     /// Median window, ms.
     pub window_p50_ms: Option<f64>,
     /// Longest window, ms.
@@ -406,6 +408,9 @@ fn timeline(sorted: &Sorted<'_>, conditions: &Conditions<'_>) -> Vec<Second> {
             seconds.entry(second).or_insert_with(|| (Second { second, ..Second::default() }, Vec::new()));
         counts.traced += 1;
         counts.censored += u64::from(matches!(used, Use::Open(_)));
+        if let Some(cause) = losses(trace, conditions.shape).filter(|_| *used != Use::Observation) {
+            *counts.lost.entry(cause).or_default() += 1;
+        }
         if *used == Use::Observation {
             counts.complete += 1;
             counts.violations += u64::from(trace.found() == Some(false));

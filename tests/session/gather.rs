@@ -95,6 +95,17 @@ fn yaml(text: &str) -> Vec<(String, String)> {
     text.lines().filter_map(|line| line.split_once(": ")).map(|(k, v)| (k.to_owned(), v.trim().to_owned())).collect()
 }
 
+fn assert_fits_the_schema(summary: &str, what: &str) -> Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/schema/summary-consistency.json");
+    let schema: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    let summary: Value = serde_json::from_str(summary).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let wrong: Vec<String> =
+        validator.iter_errors(&summary["consistency"]).map(|e| format!("{}: {e}", e.instance_path())).collect();
+    assert!(wrong.is_empty(), "{what}: {wrong:?}");
+    summary["consistency"].clone()
+}
+
 #[test]
 fn the_python_tools_cases_come_out_the_same() {
     let mut seen = 0;
@@ -122,6 +133,7 @@ fn the_python_tools_cases_come_out_the_same() {
             assert!(equal, "{case}: {key}: {got} != {expected}");
         }
         assert_eq!(golden.read(".last.yml"), text(&case, "last.yml"));
+        assert_fits_the_schema(&golden.read("summary.json"), &case);
         seen += 1;
     }
     assert!(seen >= 8);
