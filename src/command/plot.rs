@@ -82,6 +82,9 @@ fn tell(context: &Context, figure: Drawn) -> Drawn {
         ui::warn(format_args!("{}: left out `{}`: {}", figure.name, run.dir, run.why));
     }
     if !context.json {
+        if let Some(table) = &figure.printed {
+            ui::out_raw(ui::table(table));
+        }
         figure.files.iter().for_each(|file| ui::out(file.display()));
     }
     figure

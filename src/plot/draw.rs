@@ -42,6 +42,7 @@ pub fn paint(figure: &Figure) -> Result<Painted, PlotError> {
     for placed in &plan.panels {
         placed.panel.marks.iter().for_each(|mark| areas(&mut canvas, placed, mark));
         placed.panel.marks.iter().for_each(|mark| lines(&mut canvas, placed, mark));
+        point_labels(&mut canvas, placed);
         frame(&mut canvas, placed);
     }
     texts(&mut canvas, &plan);
@@ -184,7 +185,7 @@ fn bar(canvas: &mut Canvas<'_>, placed: &Placed<'_>, mark: &Mark) {
 /// An interval as a thin line with two caps.
 fn whisker(canvas: &mut Canvas<'_>, placed: &Placed<'_>, x: f64, (low, high): (f64, f64), color: Rgb) {
     let (x, low, high, pen) = (x_of(placed, x), y_of(placed, low), y_of(placed, high), Pen::new(color, 1.0));
-    if (low - high).abs() < 0.5 {
+    if (low - high).abs() < 1.5 {
         return;
     }
     canvas.line(&[(x, low), (x, high)], pen);
@@ -250,7 +251,9 @@ fn lines(canvas: &mut Canvas<'_>, placed: &Placed<'_>, mark: &Mark) {
                     whisker(canvas, placed, point.x, interval, *color);
                 }
                 draw_marker(canvas, *marker, *at, *color);
-                annotate(canvas, placed, point, *at, *color);
+                if !point.hover.is_empty() {
+                    canvas.spot(*at, 5.0, &point.hover);
+                }
             }
         }
         Mark::Bar { x, interval: Some((low, high)), .. } if high > low => {
@@ -260,16 +263,49 @@ fn lines(canvas: &mut Canvas<'_>, placed: &Placed<'_>, mark: &Mark) {
     }
 }
 
-fn annotate(canvas: &mut Canvas<'_>, placed: &Placed<'_>, point: &Point, (x, y): (f64, f64), color: Rgb) {
-    if !point.hover.is_empty() {
-        canvas.spot((x, y), 5.0, &point.hover);
+/// Size of the small texts beside points.
+const POINT_TEXT: f64 = 7.5;
+
+/// Writes the small texts beside points where they cover neither each other nor a point; those without such a place
+/// are left out (pointing at the point still shows its values).
+fn point_labels(canvas: &mut Canvas<'_>, placed: &Placed<'_>) {
+    let mut taken: Vec<Rect> = Vec::new();
+    let mut wanted: Vec<(&Point, (f64, f64), Rgb)> = Vec::new();
+    for mark in &placed.panel.marks {
+        let Mark::Line { points, color, .. } = mark else { continue };
+        for point in points.iter().filter(|point| !point.label.is_empty()) {
+            let (x, y) = (x_of(placed, point.x), y_of(placed, point.y));
+            taken.push(Rect { x: x - 3.5, y: y - 3.5, width: 7.0, height: 7.0 });
+            wanted.push((point, (x, y), *color));
+        }
     }
-    if !point.label.is_empty() {
-        let width = text_width(&point.label, 7.5, Face::Normal);
-        let x = x.clamp(placed.area.x + width / 2.0 + 2.0, placed.area.right() - width / 2.0 - 2.0);
-        let above = y - 6.0 > placed.area.y + 7.5;
-        canvas.text(&point.label, (x, if above { y - 6.0 } else { y + 12.0 }), Anchor::Middle, font(7.5, color));
+    for (point, (x, y), color) in wanted {
+        let width = text_width(&point.label, POINT_TEXT, Face::Normal);
+        let height = POINT_TEXT * 0.76;
+        let (whisker_top, whisker_bottom) =
+            point.interval.map_or((y, y), |(low, high)| (y_of(placed, high).min(y), y_of(placed, low).max(y)));
+        let places = [
+            (x - width / 2.0, whisker_top - 5.5 - height),
+            (x - width / 2.0, whisker_bottom + 5.5),
+            (x + 6.0, y - height / 2.0),
+            (x - 6.0 - width, y - height / 2.0),
+        ];
+        let free = places.into_iter().map(|(x, y)| Rect { x, y, width, height }).find(|rect| {
+            rect.x > placed.area.x + 1.0
+                && rect.right() < placed.area.right() - 1.0
+                && rect.y > placed.area.y + 1.0
+                && rect.bottom() < placed.area.bottom() - 1.0
+                && taken.iter().all(|other| !touch(rect, other))
+        });
+        if let Some(rect) = free {
+            canvas.text(&point.label, (rect.x, rect.bottom()), Anchor::Left, font(POINT_TEXT, color));
+            taken.push(rect);
+        }
     }
+}
+
+fn touch(a: &Rect, b: &Rect) -> bool {
+    a.x < b.right() + 1.0 && b.x < a.right() + 1.0 && a.y < b.bottom() + 1.0 && b.y < a.bottom() + 1.0
 }
 
 /// A marker with seaborn's white edge.

@@ -55,8 +55,10 @@ pub struct Figure {
     pub panel_height: f64,
     /// Blocks side by side.
     pub columns: usize,
-    /// The blocks, row by row within each column of blocks.
+    /// The blocks, from top to bottom in each column.
     pub blocks: Vec<Block>,
+    /// How many blocks in a row belong together and stay in one column.
+    pub together: usize,
     /// The legend.
     pub keys: Vec<Key>,
     /// Small print below.

@@ -24,6 +24,8 @@ const LABEL_PAD: f64 = 5.0;
 const ROW_GAP: f64 = 11.0;
 const TITLE_HEIGHT: f64 = 16.0;
 const LINE: f64 = 1.25;
+/// Room above a panel without title: half a tick label.
+const FRAME_EDGE: f64 = 4.0;
 
 /// A rectangle in points, y downwards.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -127,8 +129,10 @@ struct Column<'a> {
 
 /// Lays `figure` out; `legend_above` makes room for a legend over the panels.
 pub fn layout(figure: &Figure, legend_above: bool) -> Layout<'_> {
-    let columns = figure.columns.clamp(1, figure.blocks.len().max(1));
-    let rows = figure.blocks.len().div_ceil(columns);
+    let together = figure.together.max(1);
+    let groups = figure.blocks.len().div_ceil(together);
+    let columns = figure.columns.clamp(1, groups.max(1));
+    let rows = groups.div_ceil(columns) * together;
     let width = (figure.width - 2.0 * EDGE) / columns as f64;
     let mut out = Layout { width: figure.width, ..Layout::default() };
     let mut top = EDGE;
@@ -155,9 +159,9 @@ fn place_column<'a>(figure: &'a Figure, column: &Column<'a>, top: f64, out: &mut
     let weights: f64 = column.blocks.first().map_or(1.0, |block| block.panels.iter().map(|p| p.weight).sum());
     let unit = (column.width - used - ROW_GAP).max(40.0) / weights;
     let first_panel = out.panels.len();
-    let mut y = top;
+    let mut y = top + if column.blocks.first().is_some_and(|block| block.title.is_empty()) { FRAME_EDGE } else { 0.0 };
     for (row, block) in column.blocks.iter().enumerate() {
-        y += TITLE_HEIGHT;
+        y += if block.title.is_empty() { 0.0 } else { TITLE_HEIGHT };
         let mut x = column.x;
         for (p, panel) in block.panels.iter().enumerate() {
             let (left, right) = spaces.get(p).copied().unwrap_or_default();
@@ -196,7 +200,7 @@ fn own_x_label(blocks: &[&Block], row: usize) -> bool {
 
 /// Ticks of every panel's y axis in a block.
 fn y_ticks(block: &Block, height: f64) -> Vec<Vec<Tick>> {
-    let room = (height / (TICK_SIZE * 2.2)).floor().max(2.0) as usize;
+    let room = (height / (TICK_SIZE * 1.8)).floor().max(2.0) as usize;
     block.panels.iter().map(|panel| panel.y.scale.ticks(room.min(9))).collect()
 }
 

@@ -12,6 +12,7 @@ pub mod figure;
 mod figures;
 mod layout;
 pub mod out_file;
+mod pgf;
 mod render;
 pub mod run_data;
 pub mod scale;
@@ -43,13 +44,69 @@ pub struct Kind {
     pub build: fn(&[Run]) -> Result<Drawing, PlotError>,
 }
 
-/// Every figure.
-pub static FIGURES: [Kind; 1] = [Kind {
-    name: "throughput_latency_with_consistency_window",
-    about: "p90 latency over throughput, and the p90 consistency window at the highest common rate",
-    needs: &[Part::Load, Part::Traces],
-    build: figures::window::build,
-}];
+/// Every figure: those of the Python tool by their names, then maestro's own.
+pub static FIGURES: [Kind; 10] = [
+    Kind {
+        name: "per_inconsistencies",
+        about: "the share of violations per run, as a box per zone pair",
+        needs: &[Part::Traces],
+        build: figures::inconsistencies::build,
+    },
+    Kind {
+        name: "throughput_latency",
+        about: "p90 latency over throughput",
+        needs: &[Part::Load],
+        build: figures::latency::build,
+    },
+    Kind {
+        name: "throughput_visibility_latency",
+        about: "p90 visibility latency over throughput",
+        needs: &[Part::Load, Part::Traces],
+        build: figures::visibility::build,
+    },
+    Kind {
+        name: "visibility_latency_overhead",
+        about: "what antipode adds to the p90 visibility latency, at every rate",
+        needs: &[Part::Load, Part::Traces],
+        build: figures::visibility_overhead::build,
+    },
+    Kind {
+        name: "throughput_latency_with_consistency_window",
+        about: "p90 latency over throughput, and the p90 consistency window at the highest common rate",
+        needs: &[Part::Load, Part::Traces],
+        build: figures::window::build,
+    },
+    Kind {
+        name: "storage_overhead",
+        about: "what lineage costs in stores and messages",
+        needs: &[Part::Sizes],
+        build: figures::storage::build,
+    },
+    Kind {
+        name: "window_cdf",
+        about: "the distribution of consistency windows at the highest common rate",
+        needs: &[Part::Traces],
+        build: figures::window_cdf::build,
+    },
+    Kind {
+        name: "violation_rate",
+        about: "the share of violations over the offered rate, with Wilson intervals",
+        needs: &[Part::Traces],
+        build: figures::violations::build,
+    },
+    Kind {
+        name: "latency_spectrum",
+        about: "the latency at every percentile, at the highest common rate",
+        needs: &[Part::Spectrum],
+        build: figures::spectrum::build,
+    },
+    Kind {
+        name: "timeline",
+        about: "throughput, p99 latency and violations second by second, at the highest common rate",
+        needs: &[Part::Timeline, Part::Traces],
+        build: figures::timeline::build,
+    },
+];
 
 /// A figure with the numbers behind it.
 #[derive(Clone, Debug)]
@@ -60,6 +117,8 @@ pub struct Drawing {
     pub frames: Vec<Frame>,
     /// Single numbers behind it (`peak_rps`).
     pub facts: Vec<(String, Value)>,
+    /// A table worth printing besides the picture; the first row is the header.
+    pub printed: Option<Vec<Vec<String>>>,
 }
 
 /// What can go wrong on the way to a figure.
@@ -138,11 +197,13 @@ pub enum Format {
     Pdf,
     /// The tables behind it.
     Csv,
+    /// pgfplots code for a paper.
+    Pgf,
 }
 
 impl Format {
     /// All formats.
-    pub const ALL: [Format; 4] = [Format::Svg, Format::Png, Format::Pdf, Format::Csv];
+    pub const ALL: [Format; 5] = [Format::Svg, Format::Png, Format::Pdf, Format::Csv, Format::Pgf];
 
     /// The file's ending, which is also its name on the command line.
     pub fn ending(self) -> &'static str {
@@ -151,6 +212,7 @@ impl Format {
             Format::Png => "png",
             Format::Pdf => "pdf",
             Format::Csv => "csv",
+            Format::Pgf => "pgf",
         }
     }
 }
@@ -177,6 +239,8 @@ pub struct Drawn {
     pub left_out: Vec<LeftOut>,
     /// The numbers behind it, as `--data` writes them.
     pub data: Value,
+    /// A table worth printing besides the picture; the first row is the header.
+    pub printed: Option<Vec<Vec<String>>>,
 }
 
 /// A run that is not in a figure.
@@ -227,7 +291,7 @@ pub fn draw(store: &Store, name: &str, dirs: &[String], output: &Output) -> Resu
         drawing.figure.notes.push(format!("{} of {} runs left out.", left_out.len(), dirs.len()));
     }
     let files = write(kind.name, &drawing, output)?;
-    Ok(Drawn { name: kind.name, files, left_out, data: data(&drawing, &runs) })
+    Ok(Drawn { name: kind.name, files, left_out, data: data(&drawing, &runs), printed: drawing.printed })
 }
 
 /// Writes every format of a drawing; nothing is overwritten.
@@ -242,6 +306,7 @@ fn write(name: &str, drawing: &Drawing, output: &Output) -> Result<Vec<PathBuf>,
             Format::Svg => store::write_atomic(&file, picture.standalone().as_bytes())?,
             Format::Png => store::write_atomic(&file, &picture.png()?)?,
             Format::Pdf => store::write_atomic(&file, &picture.pdf()?)?,
+            Format::Pgf => store::write_atomic(&file, pgf::write(&drawing.figure).as_bytes())?,
             Format::Csv => {
                 for frame in drawing.frames.iter().skip(1) {
                     let file = path(&format!("{}.csv", file_part(&frame.name)));

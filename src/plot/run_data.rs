@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use crate::experiment::Variant;
+use crate::stats;
 use crate::store::{RunDir, RunRecord, Status, StoreError, parse_yaml, read_text};
 
 use super::out_file::{self, OutFile};
@@ -85,23 +86,46 @@ pub struct Load {
 /// What the traces say.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Traces {
-    /// Read - written, one per observation, ms.
-    pub windows: Vec<Window>,
-    /// Observations without the post (`found` false).
+    /// Observations without the post.
     pub violations: u64,
+    /// Observations in all, those that never ended not among them.
+    pub observations: u64,
+    /// Observations that never ended: lower bounds.
+    pub censored: u64,
+    /// Median of read - written, ms.
+    pub p50: Quantile,
+    /// Its 90 % quantile.
+    pub p90: Quantile,
+    /// Its 99 % quantile.
+    pub p99: Quantile,
+    /// (ms, share of windows that have ended by then), ascending; thinned.
+    pub cdf: Vec<(f64, f64)>,
+    /// Per second since the first due instant.
+    pub seconds: Vec<TraceSecond>,
 }
 
-/// One observation.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Window {
-    /// Read - written, ms; a lower bound when `censored`.
-    pub ms: f64,
-    /// Whether the post was there.
-    pub found: bool,
-    /// Whether the end was never seen.
-    pub censored: bool,
-    /// When the request began, us since the epoch (0 when unknown).
-    pub start_us: i64,
+/// A quantile of the windows with the ends of its interval within the run, ms, where they are known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Deserialize)]
+#[serde(default)]
+pub struct Quantile {
+    /// The estimate.
+    pub value: Option<f64>,
+    /// Lower end.
+    pub low: Option<f64>,
+    /// Upper end.
+    pub high: Option<f64>,
+}
+
+/// One second of the traces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Deserialize)]
+#[serde(default)]
+pub struct TraceSecond {
+    /// Seconds since the first due instant (or the first trace).
+    pub second: i64,
+    /// Observations of requests that began then.
+    pub complete: u64,
+    /// Violations among them.
+    pub violations: u64,
 }
 
 /// Storage sizes, bytes.
@@ -154,10 +178,32 @@ struct Summary {
     consistency: Option<ConsistencySummary>,
 }
 
+/// What gather measured.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(default)]
 struct ConsistencySummary {
+    violations: Counts,
+    window: Windows,
+    cdf: Vec<(f64, f64)>,
     clock_bound_ms: Option<f64>,
+    completeness: Option<f64>,
+    timeline: Vec<TraceSecond>,
+}
+
+#[derive(Clone, Copy, Debug, Default, serde::Deserialize)]
+#[serde(default)]
+struct Counts {
+    k: u64,
+    n: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, serde::Deserialize)]
+#[serde(default)]
+struct Windows {
+    censored: u64,
+    p50: Quantile,
+    p90: Quantile,
+    p99: Quantile,
 }
 
 /// Reads the run in `path`, shown as `dir`, with the parts in `needs`.
@@ -172,9 +218,9 @@ pub fn load(dir: &str, path: &Path, needs: &[Part]) -> Result<Run, RunError> {
     let info = optional(read_info(&run_dir))?;
     let record = optional(run_dir.read_record())?;
     let mut run = identify(dir, path, info.as_ref(), record.as_ref())?;
-    if let Some(consistency) = summary(&run_dir)?.consistency {
-        run.clock_bound_ms = consistency.clock_bound_ms.filter(|bound| *bound > 0.0);
-    }
+    let consistency = summary(&run_dir)?.consistency;
+    let bound = consistency.as_ref().and_then(|consistency| consistency.clock_bound_ms);
+    run.clock_bound_ms = bound.filter(|bound| *bound > 0.0);
     let needs_outs = needs.contains(&Part::Load) || needs.contains(&Part::Spectrum);
     let outs = if needs_outs { client_outs(&run_dir)? } else { Vec::new() };
     if needs.contains(&Part::Load) {
@@ -184,8 +230,11 @@ pub fn load(dir: &str, path: &Path, needs: &[Part]) -> Result<Run, RunError> {
         run.spectrum = spectrum_part(&run_dir, &outs)?;
     }
     if needs.contains(&Part::Traces) {
-        let traces = traces_part(&run_dir)?;
-        run.completeness = completeness(&run_dir, record.as_ref(), traces.windows.len());
+        let (traces, completeness) = match consistency {
+            Some(consistency) if consistency.violations.n > 0 => measured(consistency),
+            _ => from_csv(&run_dir)?,
+        };
+        run.completeness = ledger_share(record.as_ref()).or(completeness);
         run.traces = Some(traces);
     }
     if needs.contains(&Part::Sizes) {
@@ -316,39 +365,85 @@ fn sizes_part(path: &Path, info: Option<&Info>) -> Result<Sizes, RunError> {
     })
 }
 
-/// The windows: `windows.csv` (every observation, with those that never ended), else `traces.csv`.
-fn traces_part(run_dir: &RunDir) -> Result<Traces, RunError> {
-    let windows = run_dir.file("windows.csv");
-    let (path, text, names) = match optional(read_large(&windows))? {
-        Some(text) => (windows, text, ["window_ms", "found", "censored", "start_us"]),
-        None => {
-            let path = run_dir.file("traces.csv");
-            let text = read_large(&path)?;
-            (path, text, ["post_notification_diff_ms", "consistency_bool", "", "ts"])
-        }
+/// What gather already measured, and the share of complete traces.
+fn measured(summary: ConsistencySummary) -> (Traces, Option<f64>) {
+    let traces = Traces {
+        violations: summary.violations.k,
+        observations: summary.violations.n,
+        censored: summary.window.censored,
+        p50: summary.window.p50,
+        p90: summary.window.p90,
+        p99: summary.window.p99,
+        cdf: summary.cdf,
+        seconds: summary.timeline,
     };
+    (traces, summary.completeness)
+}
+
+/// The same from the Python tool's `traces.csv` and `traces.info`.
+fn from_csv(run_dir: &RunDir) -> Result<(Traces, Option<f64>), RunError> {
+    let path = run_dir.file("traces.csv");
+    let text = read_large(&path)?;
     let sheet = Sheet::new(&path, &text, ';')?;
-    let [ms, found, censored, start] = names.map(|name| sheet.column(name));
-    let ms = ms.ok_or_else(|| lacks(&path, &format!("no column `{}`", names[0])))?;
-    let found = found.ok_or_else(|| lacks(&path, &format!("no column `{}`", names[1])))?;
+    let column = |name: &str| sheet.column(name).ok_or_else(|| lacks(&path, &format!("no column `{name}`")));
+    let (ms, found, ts) = (column("post_notification_diff_ms")?, column("consistency_bool")?, sheet.column("ts"));
+    let mut windows = Vec::new();
     let mut traces = Traces::default();
+    let mut instants = Vec::new();
     for (line, row) in sheet.rows() {
         let bad = |what: &str| lacks(&path, &format!("line {line}: {what}"));
-        let value = row.get(ms).and_then(|cell| cell.parse::<f64>().ok()).filter(|ms| ms.is_finite());
-        let is_found = row.get(found).and_then(|cell| truth(cell)).ok_or_else(|| bad("neither True nor False"))?;
-        let window = Window {
-            ms: value.ok_or_else(|| bad("the window is not a number"))?,
-            found: is_found,
-            censored: censored.and_then(|c| row.get(c)).and_then(|cell| truth(cell)).unwrap_or(false),
-            start_us: start.and_then(|c| row.get(c)).map_or(0, |cell| instant_us(cell)),
-        };
-        traces.violations += u64::from(!window.found && !window.censored);
-        traces.windows.push(window);
+        let found = row.get(found).and_then(|cell| truth(cell)).ok_or_else(|| bad("neither True nor False"))?;
+        let window = row.get(ms).and_then(|cell| cell.parse::<f64>().ok()).filter(|ms| ms.is_finite());
+        windows.push(window.ok_or_else(|| bad("the window is not a number"))?);
+        traces.violations += u64::from(!found);
+        if let Some(us) = ts.and_then(|ts| row.get(ts)).and_then(|cell| instant_us(cell)) {
+            instants.push((us, !found));
+        }
     }
-    if traces.windows.is_empty() {
+    if windows.is_empty() {
         return Err(lacks(&path, "no observation in it"));
     }
-    Ok(traces)
+    windows.sort_by(f64::total_cmp);
+    let quantile = |q| Quantile { value: stats::quantile(&windows, q), ..Quantile::default() };
+    traces.observations = windows.len() as u64;
+    (traces.p50, traces.p90, traces.p99) = (quantile(0.5), quantile(0.9), quantile(0.99));
+    traces.cdf = cdf(&windows);
+    traces.seconds = seconds(&instants);
+    let share = info_share(run_dir, windows.len());
+    Ok((traces, share))
+}
+
+/// The most points of a curve: more cannot be told apart in a figure.
+const CURVE_POINTS: usize = 200;
+
+/// The distribution of `sorted` windows at no more than [`CURVE_POINTS`] places.
+fn cdf(sorted: &[f64]) -> Vec<(f64, f64)> {
+    let n = sorted.len();
+    let places = n.min(CURVE_POINTS);
+    let rank = |i: usize| if places < 2 { n } else { 1 + i * (n - 1) / (places - 1) };
+    let mut curve: Vec<(f64, f64)> = (0..places).map(rank).map(|r| (sorted[r - 1], r as f64 / n as f64)).collect();
+    // Equal windows are one step up to their highest rank.
+    curve.dedup_by(|later, kept| {
+        let equal = later.0 == kept.0;
+        if equal {
+            kept.1 = later.1;
+        }
+        equal
+    });
+    curve
+}
+
+/// Counts per second since the first instant.
+fn seconds(instants: &[(i64, bool)]) -> Vec<TraceSecond> {
+    let Some(first) = instants.iter().map(|(us, _)| *us).min() else { return Vec::new() };
+    let mut counts: std::collections::BTreeMap<i64, TraceSecond> = std::collections::BTreeMap::new();
+    for (us, violation) in instants {
+        let second = (us - first) / 1_000_000;
+        let count = counts.entry(second).or_insert(TraceSecond { second, ..TraceSecond::default() });
+        count.complete += 1;
+        count.violations += u64::from(*violation);
+    }
+    counts.into_values().collect()
 }
 
 fn truth(cell: &str) -> Option<bool> {
@@ -359,23 +454,23 @@ fn truth(cell: &str) -> Option<bool> {
     }
 }
 
-/// `2021-10-18 11:00:00.001866` (UTC) or a number of us; 0 when it is neither.
-fn instant_us(cell: &str) -> i64 {
-    if let Ok(us) = cell.parse::<i64>() {
-        return us;
-    }
-    let civil = cell.parse::<jiff::civil::DateTime>().and_then(|time| time.to_zoned(jiff::tz::TimeZone::UTC));
-    civil.map_or(0, |time| time.timestamp().as_microsecond())
+/// `2021-10-18 11:00:00.001866` (UTC), us since the epoch.
+fn instant_us(cell: &str) -> Option<i64> {
+    let time = cell.parse::<jiff::civil::DateTime>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
+    Some(time.timestamp().as_microsecond())
 }
 
-/// The share of complete traces: the ledger's, else from the first line of `traces.info`.
-fn completeness(run_dir: &RunDir, record: Option<&RunRecord>, used: usize) -> Option<f64> {
-    if let Some(ledger) = record.and_then(|record| record.ledger.as_ref()).filter(|ledger| ledger.ok > 0) {
-        return Some((ledger.complete as f64 / ledger.ok as f64).min(1.0));
-    }
+/// The share of complete traces in the ledger.
+fn ledger_share(record: Option<&RunRecord>) -> Option<f64> {
+    let ledger = record?.ledger.as_ref().filter(|ledger| ledger.ok > 0)?;
+    Some((ledger.complete as f64 / ledger.ok as f64).min(1.0))
+}
+
+/// The same from the first line of `traces.info`.
+fn info_share(run_dir: &RunDir, used: usize) -> Option<f64> {
     let text = read_text(&run_dir.file("traces.info")).ok()?;
-    let skipped: f64 =
-        text.lines().next()?.strip_suffix("messages skipped due to missing information")?.trim().parse().ok()?;
+    let first = text.lines().next()?;
+    let skipped: f64 = first.strip_suffix("messages skipped due to missing information")?.trim().parse().ok()?;
     Some(used as f64 / (used as f64 + skipped))
 }
 

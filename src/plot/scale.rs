@@ -81,6 +81,12 @@ impl Scale {
         Scale { kind: Kind::Linear, low: low * headroom, high: high * headroom }
     }
 
+    /// The same scale with a little room below 0, so that marks at 0 are not hidden by the axis.
+    pub fn with_floor(mut self) -> Self {
+        self.low = self.low.min(-0.03 * self.high);
+        self
+    }
+
     /// Places for `names`.
     pub fn category(names: Vec<String>) -> Self {
         let high = names.len() as f64 - 0.5;
@@ -174,12 +180,14 @@ fn log_ticks(low: f64, high: f64, room: usize) -> Vec<Tick> {
     for steps in [[1.0, 2.0, 5.0].as_slice(), &[1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0]] {
         let places = (first..=last).flat_map(|k| steps.iter().map(move |step| step * 10_f64.powi(k)));
         let places: Vec<f64> = places.filter(|at| inside(*at)).collect();
-        if (3..=room.max(3)).contains(&places.len()) {
+        if (2..=room.max(3)).contains(&places.len()) {
             let tick = |at: f64| Tick { at, label: Label::Text(plain(at)) };
             return places.into_iter().map(tick).collect();
         }
     }
-    linear_ticks(low, high, room.min(5))
+    // Less than a factor of two: ticks as on a linear axis, from which it hardly differs.
+    let attempts = (room.min(5)..12).map(|room| linear_ticks(low, high, room));
+    attempts.into_iter().find(|ticks| ticks.len() >= 2).unwrap_or_default()
 }
 
 /// Labelled powers of ten, every `every`-th; minor ticks at 2..9 times a power when all powers are labelled.
@@ -264,6 +272,7 @@ mod tests {
     #[test]
     fn one_decade_or_less_still_has_readable_numbers() {
         assert_eq!(labels(&Scale::around(Kind::Log, [3.1, 27.0]), 6), ["5", "10", "20"]);
+        assert_eq!(labels(&Scale::around(Kind::Log, [250.0, 1800.0]), 3), ["500", "1000", "2000"]);
         assert!(labels(&Scale::around(Kind::Log, [70.0, 76.0]), 6).len() >= 2);
         assert!(labels(&Scale::around(Kind::Log, [0.21, 0.22]), 6).len() >= 2);
     }

@@ -43,7 +43,7 @@ impl Cell<'_> {
     /// (violations, observations) over all rounds.
     pub fn violations(&self) -> (u64, u64) {
         let traces = self.runs.iter().filter_map(|run| run.traces.as_ref());
-        traces.fold((0, 0), |(k, n), traces| (k + traces.violations, n + traces.decided()))
+        traces.fold((0, 0), |(k, n), traces| (k + traces.violations, n + traces.observations))
     }
 }
 
@@ -103,31 +103,24 @@ pub fn latency_p90_rounded(run: &Run) -> Option<f64> {
 
 /// The p90 of its windows, ms.
 pub fn window_p90(run: &Run) -> Option<f64> {
-    run.traces.as_ref().and_then(|traces| traces.window_quantile(0.9))
+    run.traces.as_ref().and_then(|traces| traces.p90.value)
 }
 
 /// The share of its observations that are violations, percent.
 pub fn violation_percent(run: &Run) -> Option<f64> {
-    let traces = run.traces.as_ref().filter(|traces| traces.decided() > 0)?;
-    Some(100.0 * traces.violations as f64 / traces.decided() as f64)
+    let traces = run.traces.as_ref().filter(|traces| traces.observations > 0)?;
+    Some(100.0 * traces.violations as f64 / traces.observations as f64)
 }
 
-impl super::run_data::Traces {
-    /// Observations whose end was seen.
-    pub fn decided(&self) -> u64 {
-        self.windows.iter().filter(|window| !window.censored).count() as u64
-    }
-
-    /// Quantile `q` of the windows, ms. Observations that never ended count as longer than all others.
-    pub fn window_quantile(&self, q: f64) -> Option<f64> {
-        let mut ended: Vec<f64> = self.windows.iter().filter(|w| !w.censored).map(|w| w.ms).collect();
-        ended.sort_by(f64::total_cmp);
-        let censored = self.windows.len() - ended.len();
-        if censored == 0 {
-            return stats::quantile(&ended, q);
+/// The p90 window of a cell: median and interval across rounds; for a single round its own interval.
+pub fn window_interval(cell: &Cell<'_>) -> Option<Interval> {
+    match cell.runs.as_slice() {
+        [run] => {
+            let p90 = run.traces.as_ref()?.p90;
+            let value = p90.value?;
+            Some(Interval { value, low: p90.low.unwrap_or(value), high: p90.high.unwrap_or(value) })
         }
-        ended.resize(self.windows.len(), f64::INFINITY);
-        stats::quantile(&ended, q).filter(|ms| ms.is_finite())
+        _ => cell.interval(window_p90),
     }
 }
 

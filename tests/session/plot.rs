@@ -259,3 +259,183 @@ fn a_dry_run_draws_nothing() {
     assert!(done.stdout.starts_with(&format!("draw {WINDOW} from 40 runs: ")), "{}", done.stdout);
     assert!(!session.path("plots").exists());
 }
+
+/// The runs of the golden window figure with one extra file each that only maestro's own runs have.
+fn own_runs() -> Session {
+    let session = Session::new();
+    for dir in golden_dirs(WINDOW) {
+        for file in ["info.yml", "client00.out", "traces.csv", "traces.info"] {
+            session.write(&format!("{dir}/{file}"), fs::read(fixtures().join(&dir).join(file)).unwrap());
+        }
+        let mut timeline = "second,due,sent,ok,errors,p50_us,p90_us,p99_us\n".to_owned();
+        for second in 0..30 {
+            timeline += &format!(
+                "{second},160,160,{},0,{},70000,{}\n",
+                148 + second % 5,
+                60_000 + second * 100,
+                90_000 + second * 3000
+            );
+        }
+        session.write(&format!("{dir}/timeline.csv"), timeline);
+    }
+    session
+}
+
+#[test]
+fn per_inconsistencies_has_the_golden_boxes() {
+    let session = root();
+    let name = "per_inconsistencies";
+    let expected = golden(name);
+    let data = data(&session, name, &golden_dirs(name));
+    let rows = data["df"]["rows"].as_array().unwrap();
+    for (row, run) in rows.iter().zip(expected["data"].as_array().unwrap()) {
+        let (pair, percent) = run.as_object().unwrap().iter().next().unwrap();
+        assert_eq!(row[0].as_str().unwrap().replace("->", "$\\rightarrow$"), *pair);
+        assert_value(&row[3], percent, "percent");
+    }
+    for (pair, theirs) in expected["boxplot_stats"].as_object().unwrap() {
+        let ours = &data["boxplot_stats"][pair.replace("$\\rightarrow$", "->")];
+        for (key, value) in theirs.as_object().unwrap() {
+            assert_value(&ours[key], value, key);
+        }
+    }
+    assert_drawing(&session, "per_inconsistencies.svg");
+}
+
+#[test]
+fn the_visibility_overhead_has_the_golden_medians_at_every_rate() {
+    let name = "visibility_latency_overhead";
+    let expected = golden(name);
+    for dirs in [golden_dirs(name), disordered(&golden_dirs(name))] {
+        let session = root();
+        let data = data(&session, name, &dirs);
+        assert_frame(&data["df"], &expected["df"]);
+        // The Python tool drew the first rate only: it is the first row of each pair here.
+        let rows = data["bars"]["rows"].as_array().unwrap();
+        assert_eq!(rows.len(), 10);
+        for (pair, bars) in expected["bars"]["rows"].as_array().unwrap().iter().enumerate() {
+            assert_value(&rows[pair * 5][2], &bars[0], "Original");
+            assert_value(&rows[pair * 5][3], &bars[1], "Antipode");
+        }
+        assert_drawing(&session, "visibility_latency_overhead.svg");
+    }
+}
+
+#[test]
+fn an_overhead_below_zero_stays_below_zero() {
+    let session = Session::new();
+    for (dir, kind, windows) in [("a", "baseline", "90\n"), ("b", "antipode", "81\n")] {
+        session.write(&format!("{dir}/info.yml"), format!("rps: 50\ntype: {kind}\nzone_pair: US->EU\n"));
+        session.write(&format!("{dir}/client00.out"), " 90.000%   12.00ms\nRequests/sec:     49.89\n");
+        session
+            .write(&format!("{dir}/traces.csv"), format!("consistency_bool;post_notification_diff_ms\nTrue;{windows}"));
+    }
+    let dirs = ["a".to_owned(), "b".to_owned()];
+    let overhead = data(&session, "visibility_latency_overhead", &dirs);
+    assert_eq!(overhead["bars"]["rows"][0][3], -9.0);
+    assert!(drawing(&drawn(&session, "svg")).contains(">\u{2212} 9</text>"));
+    fs::remove_dir_all(session.path("plots")).unwrap();
+    let window = data(&session, WINDOW, &dirs);
+    assert_eq!(window["bars__US->EU"]["rows"][0][2], -9.0);
+    assert_drawing(&session, "window_negative.svg");
+}
+
+#[test]
+fn throughput_latency_shows_the_middle_round_whatever_the_order() {
+    let name = "throughput_latency";
+    let dirs = golden_dirs(WINDOW);
+    let session = root();
+    let a = data(&session, name, &dirs);
+    // US->EU, baseline, 150 req/s: rounds (147.31, 402) and (147.20, 407); sorted, index 2 / 2 is the first of them.
+    let row = a["df"]["rows"].as_array().unwrap().iter().find(|row| row[0] == 150 && row[1] == "US->EU").unwrap();
+    assert_eq!((&row[2], &row[3], &row[4]), (&"Original".into(), &402.0.into(), &147.31.into()));
+    assert_drawing(&session, "throughput_latency.svg");
+    assert_eq!(data(&root(), name, &disordered(&dirs))["df"], a["df"]);
+}
+
+#[test]
+fn visibility_over_throughput_has_the_golden_medians() {
+    let session = root();
+    let data = data(&session, "throughput_visibility_latency", &golden_dirs(WINDOW));
+    assert_frame(&data["df"], &golden("visibility_latency_overhead")["df"]);
+    assert_drawing(&session, "throughput_visibility_latency.svg");
+}
+
+#[test]
+fn storage_overhead_is_a_figure_and_a_table() {
+    let session = root();
+    config(&session, "storage_overhead", &golden_dirs(WINDOW));
+    let done = session.ok("plot plot.yml --format svg");
+    let lines: Vec<&str> = done.stdout.lines().collect();
+    assert!(lines[0].starts_with("storage ") && lines[1].starts_with("mongo ") && lines[2].starts_with("rabbitmq "));
+    assert!(lines[3].ends_with(".svg"), "{}", done.stdout);
+    assert_drawing(&session, "storage_overhead.svg");
+}
+
+#[test]
+fn the_figures_of_maestros_own_runs_are_drawn() {
+    for name in ["window_cdf", "violation_rate", "latency_spectrum", "timeline"] {
+        let session = own_runs();
+        let data = data(&session, name, &golden_dirs(WINDOW));
+        assert!(!data["df"]["rows"].as_array().unwrap().is_empty());
+        assert_drawing(&session, &format!("{name}.svg"));
+    }
+    let session = root();
+    config(&session, "timeline", &golden_dirs(WINDOW));
+    let done = session.run("plot plot.yml");
+    assert_eq!(done.code, 2);
+    assert!(one_line(&done).contains("timeline.csv"), "{}", done.stderr);
+}
+
+#[test]
+fn every_format_is_written_and_nothing_is_overwritten() {
+    let session = root();
+    config(&session, WINDOW, &golden_dirs(WINDOW));
+    for _ in 0..2 {
+        session.ok("plot plot.yml --format svg,pdf,csv,pgf --out figures");
+    }
+    let mut names: Vec<String> = fs::read_dir(session.path("figures"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(names.len(), 14, "{names:?}");
+    let first = |ending: &str| {
+        names.iter().find(|name| name.ends_with(ending)).map(|name| session.path("figures").join(name)).unwrap()
+    };
+    assert!(fs::read(first(".pdf")).unwrap().starts_with(b"%PDF-"));
+    let tex = fs::read_to_string(first(".pgf")).unwrap();
+    assert_eq!(tex.matches("\\nextgroupplot").count(), 4);
+    assert!(tex.contains("(49.835,62.905)"), "{tex}");
+    let csv = fs::read_to_string(
+        names
+            .iter()
+            .map(|name| session.path("figures").join(name))
+            .find(|path| {
+                let name = path.file_name().unwrap().to_str().unwrap();
+                name.ends_with(".csv") && name.matches('.').count() == 1
+            })
+            .unwrap(),
+    )
+    .unwrap();
+    assert!(csv.starts_with("zone_pair,type,rps,latency_90,"), "{csv}");
+    assert_eq!(csv.lines().count(), 21);
+}
+
+#[test]
+fn one_bad_figure_does_not_hide_the_others() {
+    let session = root();
+    let dirs = golden_dirs("per_inconsistencies");
+    let list: String = dirs.iter().map(|dir| format!("  - {dir}\n")).collect();
+    session.write("plot.yml", format!("timeline:\n{list}per_inconsistencies:\n{list}"));
+    let done = session.run("plot plot.yml --format svg");
+    assert_eq!(done.code, 2);
+    assert!(drawn(&session, "svg").ends_with(done.stdout.trim().rsplit('/').next().unwrap()));
+    assert!(
+        done.stderr.lines().any(|line| line.starts_with("maestro: `timeline`: none of its runs")),
+        "{}",
+        done.stderr
+    );
+    let only = session.ok("plot plot.yml --plots per_inconsistencies --format svg");
+    assert_eq!(only.stdout.lines().count(), 1);
+}

@@ -1,0 +1,115 @@
+//! `timeline`: throughput, p99 latency and violations second by second, per zone pair; the first round of each variant
+//! at the rate that the variants are compared at.
+
+use serde_json::json;
+
+use crate::plot::figure::{Axis, Block, Figure, Mark, Marker, Panel, Point, color, pair_label};
+use crate::plot::run_data::{Run, Second};
+use crate::plot::scale::{Kind, Scale, short};
+use crate::plot::table::{Cell, cells, pairs, rate_value};
+use crate::plot::{Drawing, Frame, PlotError};
+
+use super::{WIDE, WIDTH, at_peak, cell_name, plain_keys, plural, quality_notes};
+
+/// Draws it.
+pub fn build(runs: &[Run]) -> Result<Drawing, PlotError> {
+    let all = cells(runs);
+    let shown = at_peak(&all);
+    let pairs = pairs(&shown);
+    let seconds = |cell: &Cell<'_>| cell.runs.first().map(|run| run.timeline.clone()).unwrap_or_default();
+    let last = shown.iter().flat_map(seconds).map(|second| second.second).fold(1.0, f64::max);
+    let x = Scale { kind: Kind::Linear, low: 0.0, high: last + 1.0 };
+    let blocks = pairs.iter().flat_map(|pair| blocks(&shown, pair, &x)).collect();
+    let columns = if pairs.len() > 1 { 2 } else { 1 };
+    let what = "The first round of each variant at the highest rate that both have; the warm-up is shown.";
+    let notes = quality_notes(format!("{}. {what}", plural(shown.len(), "run")), &shown);
+    let figure = Figure {
+        title: "Throughput, p99 latency and violations second by second".into(),
+        width: if columns == 1 { WIDTH } else { WIDE },
+        panel_height: 62.0,
+        columns,
+        blocks,
+        together: 3,
+        keys: plain_keys(&shown),
+        notes,
+    };
+    Ok(Drawing { figure, frames: vec![frame(&shown)], facts: Vec::new(), printed: None })
+}
+
+/// A value of one second of a run.
+type Value = fn(&Run, &Second) -> Option<f64>;
+
+fn answered(_: &Run, second: &Second) -> Option<f64> {
+    Some(second.ok)
+}
+
+fn p99(_: &Run, second: &Second) -> Option<f64> {
+    second.p99_ms
+}
+
+/// Violations among the requests that began in this second, percent.
+fn violations(run: &Run, second: &Second) -> Option<f64> {
+    let traces = run.traces.as_ref()?;
+    let counts = traces.seconds.iter().find(|counts| counts.second as f64 == second.second)?;
+    (counts.complete > 0).then(|| 100.0 * counts.violations as f64 / counts.complete as f64)
+}
+
+/// Three panels below each other.
+fn blocks(shown: &[Cell<'_>], pair: &str, x: &Scale) -> Vec<Block> {
+    let rows: [(&str, Value, bool); 3] =
+        [("Requests/s", answered, false), ("p99 (ms)", p99, true), ("Violations (%)", violations, false)];
+    let block = |(row, (label, value, log)): (usize, (&str, Value, bool))| Block {
+        title: if row == 0 { pair_label(pair) } else { String::new() },
+        panels: vec![panel(shown, pair, x, (label, value, log))],
+    };
+    rows.into_iter().enumerate().map(block).collect()
+}
+
+fn panel(shown: &[Cell<'_>], pair: &str, x: &Scale, (label, value, log): (&str, Value, bool)) -> Panel {
+    let mut marks = Vec::new();
+    let mut values = Vec::new();
+    for cell in shown.iter().filter(|cell| cell.pair == pair) {
+        let Some(run) = cell.runs.first() else { continue };
+        let mut points = Vec::new();
+        for second in &run.timeline {
+            let Some(y) = value(run, second) else { continue };
+            values.push(y);
+            let hover = format!("{}, second {}: {label} {}", cell_name(cell), short(second.second), short(y));
+            points.push(Point { hover, ..Point::new(second.second + 0.5, y) });
+        }
+        marks.push(Mark::Line { points, color: color(cell.variant), width: 1.2, marker: Marker::None, dashed: false });
+    }
+    let scale = if log { Scale::around(Kind::Log, values) } else { Scale::from_zero(values, 1.1).with_floor() };
+    Panel {
+        weight: 1.0,
+        x: Axis { label: "Time (s)".into(), scale: x.clone() },
+        y: Axis { label: label.to_owned(), scale },
+        right: false,
+        marks,
+    }
+}
+
+fn frame(shown: &[Cell<'_>]) -> Frame {
+    let columns =
+        ["zone_pair", "type", "rps", "dir", "second", "due", "ok", "errors", "p50_ms", "p99_ms", "violations_percent"];
+    let mut df = Frame::new("df", &columns);
+    for cell in shown {
+        let Some(run) = cell.runs.first() else { continue };
+        for second in &run.timeline {
+            df.rows.push(vec![
+                json!(cell.pair),
+                json!(cell.variant.as_str()),
+                rate_value(cell.rate),
+                json!(run.dir),
+                json!(second.second),
+                json!(second.due),
+                json!(second.ok),
+                json!(second.errors),
+                json!(second.p50_ms),
+                json!(second.p99_ms),
+                json!(violations(run, second)),
+            ]);
+        }
+    }
+    df
+}
