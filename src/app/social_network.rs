@@ -92,6 +92,8 @@ pub(super) const APP: App = App {
     origin: Door { service: "nginx-thrift", port: 8080 },
     replica: Door { service: "nginx-thrift-us", port: 8082 },
     jaeger: Door { service: "jaeger", port: 16686 },
+    endpoints: super::social_endpoints::ENDPOINTS,
+    graph_file: "datasets/social-graph/socfb-Reed98/socfb-Reed98.mtx",
     traced_service: "compose-post-service",
     notified_service: "write-home-timeline-service-us",
     shape: SHAPE,

@@ -1,0 +1,212 @@
+//! What the social network's endpoints send: the bodies and queries of its workload scripts, as data.
+
+use rand::RngExt;
+
+use super::graph::Graph;
+use super::{Call, Draws, Endpoint, EndpointKind, Side, Step};
+
+const COMPOSE: &str = "/wrk2-api/post/compose";
+const READ_HOME: &str = "/wrk2-api/home-timeline/read";
+const READ_USER: &str = "/wrk2-api/user-timeline/read";
+const REGISTER: &str = "/wrk2-api/user/register";
+const FOLLOW: &str = "/wrk2-api/user/follow";
+
+/// Length of a post, characters.
+const TEXT: usize = 256;
+
+/// Author and follower of the demonstration of a violation.
+const AUTHOR: u32 = 962;
+const FOLLOWER: u32 = 624;
+
+/// The endpoints of `wkld -E`.
+pub(super) const ENDPOINTS: &[Endpoint] = &[
+    Endpoint {
+        name: "compose-post",
+        about: "posts of 256 random characters by random users",
+        kind: EndpointKind::Load {
+            first: Call { side: Side::Origin, post: true, path: COMPOSE, fill: compose_by_anyone },
+            then: None,
+        },
+    },
+    Endpoint {
+        name: "read-home-timeline",
+        about: "ten posts of a random user's home timeline, at the replica",
+        kind: EndpointKind::Load {
+            first: Call { side: Side::Replica, post: false, path: READ_HOME, fill: read_anyone },
+            then: None,
+        },
+    },
+    Endpoint {
+        name: "read-user-timeline",
+        about: "ten posts of a random user's own timeline, at the replica",
+        kind: EndpointKind::Load {
+            first: Call { side: Side::Replica, post: false, path: READ_USER, fill: read_anyone },
+            then: None,
+        },
+    },
+    Endpoint {
+        name: "sequence-compose-post-read-home-timeline",
+        about: "a post at the origin, then a follower's home timeline at the replica (the read is measured)",
+        kind: EndpointKind::Load {
+            first: Call { side: Side::Origin, post: true, path: COMPOSE, fill: compose_for_a_friend },
+            then: Some(Call { side: Side::Replica, post: false, path: READ_HOME, fill: read_by_key }),
+        },
+    },
+    Endpoint {
+        name: "antipode-wht-error",
+        about: "one post and one read right after it, to show a violation",
+        kind: EndpointKind::Steps(show_violation),
+    },
+    Endpoint {
+        name: "init-social-graph",
+        about: "registers the users of the social graph and makes them follow each other",
+        kind: EndpointKind::Steps(init_graph),
+    },
+];
+
+fn compose_by_anyone(draws: &mut Draws, _graph: &Graph, _key: u64, out: &mut Vec<u8>) -> u64 {
+    let user = draws.random_range(1..=1_000_000_000_u64);
+    compose(draws, user, out);
+    user
+}
+
+/// A post by a user of the graph; the key is a friend who will read it.
+fn compose_for_a_friend(draws: &mut Draws, graph: &Graph, _key: u64, out: &mut Vec<u8>) -> u64 {
+    let (author, friend) = graph.edges[draws.random_range(0..graph.edges.len())];
+    compose(draws, author.into(), out);
+    friend.into()
+}
+
+fn compose(draws: &mut Draws, user: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"user_id=");
+    decimal(out, user);
+    out.extend_from_slice(b"&username=username_");
+    decimal(out, user);
+    out.extend_from_slice(b"&post_type=0&media_ids=%5B%5D&media_types=%5B%5D&text=");
+    random_text(draws, out);
+}
+
+fn random_text(draws: &mut Draws, out: &mut Vec<u8>) {
+    const LETTERS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    for _ in 0..TEXT / 4 {
+        let random: u64 = draws.random();
+        for shift in [0, 16, 32, 48] {
+            let part = (random >> shift) & 0xffff;
+            out.push(LETTERS[(part * 62 >> 16) as usize]);
+        }
+    }
+}
+
+fn read_anyone(draws: &mut Draws, graph: &Graph, _key: u64, out: &mut Vec<u8>) -> u64 {
+    let user = draws.random_range(1..=u64::from(graph.nodes));
+    let start = draws.random_range(0..=100_u64);
+    read(user, start, out);
+    user
+}
+
+fn read_by_key(_draws: &mut Draws, _graph: &Graph, key: u64, out: &mut Vec<u8>) -> u64 {
+    read(key, 0, out);
+    key
+}
+
+fn read(user: u64, start: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"user_id=");
+    decimal(out, user);
+    out.extend_from_slice(b"&start=");
+    decimal(out, start);
+    out.extend_from_slice(b"&stop=");
+    decimal(out, start + 10);
+}
+
+fn decimal(out: &mut Vec<u8>, n: u64) {
+    let mut digits = [0_u8; 20];
+    let (mut at, mut n) = (digits.len(), n);
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (n % 10) as u8;
+        n /= 10;
+        if n == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+fn register(user: u32) -> Step {
+    let form = format!(
+        "first_name=first_name_{user}&last_name=last_name_{user}&username=username_{user}&password=password_{user}\
+         &user_id={user}"
+    );
+    Step { label: "Register User", side: Side::Origin, post: true, path: REGISTER, form, must: false, show: false }
+}
+
+fn follow(user: u32, followee: u32, must: bool) -> Step {
+    let form = format!("user_name=username_{user}&followee_name=username_{followee}");
+    Step { label: "Follow User", side: Side::Origin, post: true, path: FOLLOW, form, must, show: false }
+}
+
+/// Users 1..n one after the other, then every edge in both directions. A user who exists already is no failure.
+fn init_graph(_draws: &mut Draws, graph: &Graph) -> Vec<Step> {
+    let users = (1..=graph.nodes).map(register);
+    let edges = graph.edges.iter().flat_map(|&(a, b)| [follow(a, b, false), follow(b, a, false)]);
+    users.chain(edges).collect()
+}
+
+fn show_violation(draws: &mut Draws, _graph: &Graph) -> Vec<Step> {
+    let mut post = Vec::new();
+    compose(draws, AUTHOR.into(), &mut post);
+    let read = format!("user_id={FOLLOWER}&start=0&stop=10000");
+    let step = |label, side, post, path, form| Step { label, side, post, path, form, must: post, show: true };
+    let form = String::from_utf8_lossy(&post).into_owned();
+    vec![
+        register(AUTHOR),
+        register(FOLLOWER),
+        follow(FOLLOWER, AUTHOR, true),
+        step("Compose Post", Side::Origin, true, COMPOSE, form),
+        step("Read Home Timeline", Side::Replica, false, READ_HOME, read),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng;
+
+    fn filled(name: &str) -> String {
+        let endpoint = ENDPOINTS.iter().find(|e| e.name == name).unwrap();
+        let EndpointKind::Load { first, .. } = &endpoint.kind else { panic!("no load") };
+        let mut out = Vec::new();
+        (first.fill)(&mut Draws::seed_from_u64(1), &Graph::synthetic(), 0, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_post_has_all_its_parameters() {
+        let body = filled("compose-post");
+        let fields: Vec<(&str, &str)> = body.split('&').map(|pair| pair.split_once('=').unwrap()).collect();
+        let names: Vec<&str> = fields.iter().map(|(name, _)| *name).collect();
+        assert_eq!(names, ["user_id", "username", "post_type", "media_ids", "media_types", "text"]);
+        let id: u64 = fields[0].1.parse().unwrap();
+        assert!((1..=1_000_000_000).contains(&id));
+        assert_eq!(fields[1].1, format!("username_{id}"));
+        assert!(fields[5].1.len() == 256 && fields[5].1.chars().all(|c| c.is_ascii_alphanumeric()));
+    }
+
+    #[test]
+    fn a_read_asks_for_ten_posts_of_a_user_of_the_graph() {
+        let query = filled("read-home-timeline");
+        let numbers: Vec<u64> = query.split('&').map(|pair| pair.split_once('=').unwrap().1.parse().unwrap()).collect();
+        assert!((1..=962).contains(&numbers[0]) && numbers[1] <= 100 && numbers[2] == numbers[1] + 10);
+    }
+
+    #[test]
+    fn the_graph_is_registered_and_followed_both_ways() {
+        let graph = Graph { nodes: 3, edges: vec![(2, 1), (3, 1)] };
+        let steps = init_graph(&mut Draws::seed_from_u64(1), &graph);
+        assert_eq!(steps.iter().filter(|s| s.path == REGISTER).count(), 3);
+        let follows: Vec<&str> = steps.iter().filter(|s| s.path == FOLLOW).map(|s| s.form.as_str()).collect();
+        assert_eq!(follows.len(), 4);
+        assert_eq!(follows[0], "user_name=username_2&followee_name=username_1");
+        assert_eq!(follows[1], "user_name=username_1&followee_name=username_2");
+    }
+}

@@ -1,0 +1,186 @@
+//! What is sent, described so that it can travel to a client host, and turned into the generator's sources.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::app::{App, Call, EndpointKind, Graph, Side};
+use crate::command::Current;
+use crate::error::{Exit, Plain, Result};
+use crate::store::{Store, StoreError, read_text};
+use crate::wkld::WkldError;
+use crate::wkld::source::{self, Calls, Fixed, Source};
+use crate::wkld::tls::Trust;
+use crate::wkld::url::{Host, Url};
+
+/// What is sent.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub(crate) enum Requests {
+    /// GET of one URL.
+    Url {
+        /// The URL.
+        url: String,
+    },
+    /// An endpoint of an app.
+    Endpoint {
+        /// The app's name.
+        app: String,
+        /// The endpoint's name.
+        endpoint: String,
+        /// Base URL of the origin's front end.
+        origin: String,
+        /// Base URL of the replica's front end.
+        replica: String,
+        /// The social graph's file, when there is one.
+        #[serde(default)]
+        graph: Option<String>,
+    },
+}
+
+impl Requests {
+    /// The endpoint `name` of the current deployment.
+    ///
+    /// # Errors
+    /// Exit code 2 for an unknown endpoint and before `run`.
+    pub(crate) fn of_endpoint(store: &Store, current: &Current, name: &str) -> Result<Requests> {
+        let app = current.app;
+        if app.endpoint(name).is_none() {
+            let known: Vec<&str> = app.endpoints.iter().map(|endpoint| endpoint.name).collect();
+            return Err(Plain::usage(format!("unknown endpoint `{name}`"))
+                .with_hint(format!("known endpoints: {}", known.join(", ")))
+                .into());
+        }
+        let url = |url: &Option<String>| url.clone().ok_or_else(|| not_running(current));
+        let graph = find_graph(store, current)?;
+        Ok(Requests::Endpoint {
+            app: app.name.to_owned(),
+            endpoint: name.to_owned(),
+            origin: url(&current.deployment.origin_url)?,
+            replica: url(&current.deployment.replica_url)?,
+            graph,
+        })
+    }
+
+    /// The URL that the report names: wrk2's, for an endpoint.
+    pub(crate) fn shown_url(&self) -> String {
+        match self {
+            Requests::Url { url } => url.clone(),
+            Requests::Endpoint { app, endpoint, origin, replica, .. } => match first_call(app, endpoint) {
+                Some(call) if call.side == Side::Replica => format!("{replica}{}", call.path),
+                Some(call) => format!("{origin}{}", call.path),
+                None => origin.clone(),
+            },
+        }
+    }
+
+    /// The hosts the requests go to, with their addresses; a request names its host by its place in this list.
+    ///
+    /// # Errors
+    /// [`WkldError`] for a URL that cannot be used or found.
+    pub(crate) fn hosts(&self, trust: &Trust) -> std::result::Result<Vec<Host>, WkldError> {
+        let urls = match self {
+            Requests::Url { url } => vec![parse(url)?],
+            Requests::Endpoint { app, endpoint, origin, replica, .. } => {
+                let (origin, replica) = (parse(origin)?, parse(replica)?);
+                match (first_call(app, endpoint).map(|call| call.side), second_call(app, endpoint)) {
+                    (_, Some(_)) => vec![origin, replica],
+                    (Some(Side::Replica), None) => vec![replica],
+                    _ => vec![origin],
+                }
+            }
+        };
+        urls.iter()
+            .map(|url| {
+                let tls = if url.https { Some(trust.config().map_err(WkldError::Unusable)?) } else { None };
+                Host::resolve(url, tls).map_err(|why| WkldError::Resolve { host: url.host.clone(), why })
+            })
+            .collect()
+    }
+
+    /// A maker of sources, one for each thread.
+    ///
+    /// # Errors
+    /// [`WkldError::Unusable`] for an endpoint that is not a load.
+    pub(crate) fn sources(
+        &self,
+        hosts: &[Host],
+        seed: u64,
+    ) -> std::result::Result<Box<dyn FnMut(u64) -> std::result::Result<Box<dyn Source>, WkldError>>, WkldError> {
+        match self {
+            Requests::Url { url } => {
+                let url = parse(url)?;
+                let bytes = format!("GET {} HTTP/1.1\r\nHost: {}\r\n\r\n", url.path, url.authority()).into_bytes();
+                Ok(Box::new(move |_| Ok(Box::new(Fixed::new(bytes.clone(), false)))))
+            }
+            Requests::Endpoint { app, endpoint, graph, .. } => {
+                let graph = Arc::new(match graph {
+                    Some(text) => Graph::parse(text).map_err(WkldError::Unusable)?,
+                    None => Graph::synthetic(),
+                });
+                let call = |call: &Call, host: usize| maker(call, host, &hosts[host].authority, &graph);
+                let first = first_call(app, endpoint)
+                    .ok_or_else(|| WkldError::Unusable(format!("endpoint `{endpoint}` is not a load")))?;
+                let first = call(first, 0);
+                let then = second_call(app, endpoint).map(|then| call(then, hosts.len() - 1));
+                Ok(Box::new(move |lane| {
+                    // Lanes draw from streams of their own; the constant keeps neighbouring seeds apart.
+                    let seed = seed ^ (lane + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                    Ok(Box::new(Calls::new(first.clone(), then.clone(), seed)))
+                }))
+            }
+        }
+    }
+}
+
+fn maker(call: &Call, host: usize, authority: &str, graph: &Arc<Graph>) -> source::Call {
+    let (graph, fill) = (Arc::clone(graph), call.fill);
+    source::Call {
+        host,
+        authority: authority.to_owned(),
+        post: call.post,
+        path: call.path.to_owned(),
+        fill: Arc::new(move |draws, key, out| fill(draws, &graph, key, out)),
+    }
+}
+
+fn first_call(app: &str, endpoint: &str) -> Option<&'static Call> {
+    match &App::find(app)?.endpoint(endpoint)?.kind {
+        EndpointKind::Load { first, .. } => Some(first),
+        EndpointKind::Steps(_) => None,
+    }
+}
+
+fn second_call(app: &str, endpoint: &str) -> Option<&'static Call> {
+    match &App::find(app)?.endpoint(endpoint)?.kind {
+        EndpointKind::Load { then, .. } => then.as_ref(),
+        EndpointKind::Steps(_) => None,
+    }
+}
+
+fn parse(url: &str) -> std::result::Result<Url, WkldError> {
+    url.parse().map_err(WkldError::Unusable)
+}
+
+/// The text of the app's social graph, where the sources or the root have it.
+pub(crate) fn find_graph(store: &Store, current: &Current) -> Result<Option<String>> {
+    let file = Path::new(current.app.graph_file);
+    let name = current.app.name;
+    for above in [format!("deps/DeathStarBench/{name}"), format!("DeathStarBench/{name}"), String::new()] {
+        match read_text(&store.resolve(above).join(file)) {
+            Ok(text) => return Ok(Some(text)),
+            Err(StoreError::Missing(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(None)
+}
+
+/// The refusal of a workload before `run`.
+pub(crate) fn not_running(current: &Current) -> crate::error::Error {
+    let (target, app) = (current.target, current.app.name);
+    Plain::new(Exit::Usage, format!("`{app}` is not running on `{target}`"))
+        .with_hint(format!("first: maestro --{target} {app} run"))
+        .into()
+}

@@ -1,0 +1,330 @@
+//! The client: one event loop per thread over raw epoll. No locks, channels or allocation per request.
+//!
+//! A thread takes every T-th request of the one shared schedule and sends it on any free connection. When none is
+//! free the request waits here and its wait is part of its latency; nothing is skipped and nothing catches up slower
+//! than it can.
+//!
+//! ```text
+//! send.rs      due requests -> free connections          receive.rs   events -> answers -> tally
+//! conn.rs      sockets and pools                         tally.rs     what is counted
+//! end.rs       what has no end when the drain is over    mod.rs       the loop, waiting, time
+//! ```
+
+mod conn;
+mod end;
+mod receive;
+mod send;
+pub mod tally;
+
+use std::collections::VecDeque;
+use std::num::NonZeroU64;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender};
+
+use rustix::buffer::spare_capacity;
+use rustix::event::{Timespec, epoll};
+use rustix::io::Errno;
+use rustix::time::{ClockId, clock_gettime};
+
+use self::conn::{Conn, Pool};
+use self::tally::{Interval, Totals};
+use super::Pace;
+use super::schedule::{Dues, SECOND};
+use super::source::{Broken, Made, Source};
+use super::url::Host;
+
+/// Bytes read at once.
+const BUFFER: usize = 64 << 10;
+
+/// Events taken at once.
+const EVENTS: usize = 256;
+
+/// Timeouts and seconds are looked at this often, ns.
+const TICK: u64 = 20_000_000;
+
+/// Below this gap to the next request sleeping costs more than it saves, ns.
+const SPIN_BELOW: u64 = 50_000;
+
+/// Requests that are due within one window of this length are sent together under coarse pace, ns.
+pub(super) const COARSE_WINDOW: u64 = 1_000_000;
+
+/// A wake-up later than this is a stall of the client, ns.
+const STALL: u64 = 100_000;
+
+/// Now, ns of the monotonic clock.
+pub(super) fn clock() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec as u64 * SECOND + now.tv_nsec as u64
+}
+
+/// What all threads of a run share. Instants are ns of the monotonic clock.
+pub(super) struct Shared<'s> {
+    pub hosts: Vec<Host>,
+    pub pace: Pace,
+    pub timeout: u64,
+    pub drain: u64,
+    pub warmup: u64,
+    pub duration: u64,
+    /// The first due instant, set once every thread is ready; 0 when the load does not start.
+    pub start: AtomicU64,
+    /// The person asked to end.
+    pub stop: &'s AtomicBool,
+}
+
+/// What a thread is given for itself.
+pub(super) struct Share<'a> {
+    pub index: usize,
+    pub connections: usize,
+    pub max_connections: usize,
+    pub dues: Dues,
+    pub source: Box<dyn Source + 'a>,
+    /// Where its seconds go.
+    pub intervals: Sender<(usize, Box<Interval>)>,
+    /// Where emptied ones come back.
+    pub recycled: Receiver<Box<Interval>>,
+}
+
+/// How a thread ended.
+pub(super) struct Ended {
+    pub totals: Box<Totals>,
+    /// Why the script could not go on.
+    pub broken: Option<String>,
+}
+
+/// The next request.
+#[derive(Clone, Copy)]
+struct Head {
+    due: u64,
+    made: Made,
+}
+
+/// The second request of a sequence, waiting for a connection.
+#[derive(Clone, Copy)]
+struct Follow {
+    due: u64,
+    ready: u64,
+    key: u64,
+    measured: bool,
+}
+
+/// A request whose host has no free connection while another host has.
+struct Parked {
+    head: Head,
+    bytes: Vec<u8>,
+}
+
+/// One thread's generator.
+pub(super) struct Engine<'a> {
+    shared: &'a Shared<'a>,
+    share: Share<'a>,
+    epoll: OwnedFd,
+    conns: Vec<Conn>,
+    pools: Vec<Pool>,
+    head: Option<Head>,
+    /// The next request's bytes.
+    prepared: Vec<u8>,
+    scratch: Vec<u8>,
+    follows: VecDeque<Follow>,
+    parked: VecDeque<Parked>,
+    buffer: Box<[u8]>,
+    totals: Box<Totals>,
+    interval: Box<Interval>,
+    interval_end: u64,
+    now: u64,
+    start: u64,
+    warm: u64,
+    end: u64,
+    next_tick: u64,
+    /// The client's last late wake-up: when it should have been, when it was.
+    stall: (u64, u64),
+    /// Connections with a request on them.
+    active: usize,
+    fixed: bool,
+    listens: bool,
+    broken: Option<String>,
+}
+
+impl<'a> Engine<'a> {
+    /// A generator that has not opened its connections yet.
+    ///
+    /// # Errors
+    /// When the kernel gives no epoll instance.
+    pub(in crate::wkld) fn new(shared: &'a Shared<'a>, share: Share<'a>) -> Result<Self, Errno> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let (fixed, listens) = (share.source.fixed(), share.source.listens());
+        let mut engine = Engine {
+            shared,
+            epoll,
+            conns: Vec::with_capacity(share.connections),
+            pools: Vec::new(),
+            head: None,
+            prepared: Vec::with_capacity(1024),
+            scratch: Vec::with_capacity(1024),
+            follows: VecDeque::new(),
+            parked: VecDeque::new(),
+            buffer: vec![0; BUFFER].into(),
+            totals: Box::default(),
+            interval: Box::default(),
+            interval_end: 0,
+            now: clock(),
+            start: 0,
+            warm: 0,
+            end: 0,
+            next_tick: 0,
+            stall: (0, 0),
+            active: 0,
+            fixed,
+            listens,
+            broken: None,
+            share,
+        };
+        for host in 0..shared.hosts.len() {
+            engine.add_pool(host);
+        }
+        Ok(engine)
+    }
+
+    fn add_pool(&mut self, host: usize) {
+        let pool = self.pools.len();
+        let first = self.conns.len() as u32;
+        self.conns.extend((0..self.share.connections).map(|_| Conn::new(pool)));
+        let closed = (first..self.conns.len() as u32).rev().collect();
+        self.pools.push(Pool { host, closed, places: self.share.connections, ..Pool::default() });
+    }
+
+    /// Sends the whole share of the schedule, drains, and returns the counts.
+    pub(in crate::wkld) fn run(mut self) -> Ended {
+        // Per thread and best effort: without it the kernel rounds sleeps up by 50 us.
+        rustix::thread::set_current_timer_slack(NonZeroU64::new(1)).ok();
+        self.start = self.shared.start.load(Ordering::Acquire);
+        if self.start == 0 {
+            return Ended { totals: self.totals, broken: None };
+        }
+        self.warm = self.start + self.shared.warmup;
+        self.end = self.start + self.shared.duration;
+        self.interval_end = self.start + SECOND;
+        let cpu_before = cpu_time();
+        let mut events = Vec::with_capacity(EVENTS);
+        self.make_next();
+        loop {
+            self.now = clock();
+            if self.now >= self.next_tick {
+                self.tick();
+            }
+            self.send_due();
+            if self.is_over() {
+                break;
+            }
+            self.wait(&mut events);
+            for event in &events {
+                self.handle(event.data.u64(), event.flags);
+            }
+        }
+        self.totals.cpu_ns = cpu_time().saturating_sub(cpu_before);
+        self.finish()
+    }
+
+    /// Housekeeping: timeouts, the end of a second, the wish to stop.
+    fn tick(&mut self) {
+        if self.shared.stop.load(Ordering::Relaxed) || self.share.source.stopped() {
+            self.stop_now();
+        }
+        self.expire();
+        while self.now >= self.interval_end {
+            self.turn_interval();
+        }
+        self.next_tick = (self.now + TICK).min(self.interval_end);
+    }
+
+    /// Ends the schedule at this instant; a short drain remains.
+    fn stop_now(&mut self) {
+        self.end = self.end.min(self.now);
+        if self.head.is_some_and(|head| head.due >= self.end) {
+            self.head = None;
+        }
+    }
+
+    /// How long after its end the load may be drained, ns.
+    fn drain(&self) -> u64 {
+        let interrupted = self.broken.is_some() || self.shared.stop.load(Ordering::Relaxed);
+        if interrupted { self.shared.drain.min(SECOND) } else { self.shared.drain }
+    }
+
+    /// Hands the second that has passed to the collector.
+    fn turn_interval(&mut self) {
+        let next = self.interval.second + 1;
+        let mut fresh = self.share.recycled.try_recv().unwrap_or_default();
+        fresh.reuse(next);
+        let full = std::mem::replace(&mut self.interval, fresh);
+        self.interval_end += SECOND;
+        // The collector outlives the threads; if it has gone, nobody wants the seconds.
+        self.share.intervals.send((self.share.index, full)).ok();
+    }
+
+    /// Everything that was due has an end, or the drain is over.
+    fn is_over(&self) -> bool {
+        let idle = self.head.is_none() && self.active == 0 && self.follows.is_empty() && self.parked.is_empty();
+        self.broken.is_some() || idle && self.now >= self.end || self.now >= self.end.saturating_add(self.drain())
+    }
+
+    /// When the loop must look again although no event comes.
+    fn wake_at(&self) -> u64 {
+        let limit = if self.now < self.end { self.end } else { self.end.saturating_add(self.drain()) };
+        let wake = self.next_tick.min(limit.max(self.now));
+        match self.head {
+            Some(head) if self.can_send(head.made.host) => wake.min(head.due),
+            _ => wake,
+        }
+    }
+
+    /// Sleeps until an event comes or a request is due, in the way of the pace.
+    fn wait(&mut self, events: &mut Vec<epoll::Event>) {
+        events.clear();
+        let mut wake = self.wake_at();
+        if self.shared.pace == Pace::Coarse {
+            wake = wake.next_multiple_of(COARSE_WINDOW);
+        }
+        let gap = wake.saturating_sub(self.now);
+        let spin = match self.shared.pace {
+            Pace::Spin => true,
+            Pace::Exact => gap < SPIN_BELOW,
+            Pace::Coarse => gap == 0,
+        };
+        let timeout = if spin { 0 } else { gap };
+        poll(&self.epoll, events, timeout);
+        self.now = clock();
+        if self.now > wake + STALL {
+            self.stall = (wake, self.now);
+        }
+    }
+}
+
+/// Waits for events for at most `timeout` ns.
+fn poll(epoll: &OwnedFd, events: &mut Vec<epoll::Event>, timeout: u64) {
+    let wait = |events: &mut Vec<epoll::Event>, timeout: u64| {
+        let timeout =
+            Timespec { tv_sec: (timeout / SECOND) as i64, tv_nsec: (timeout % SECOND) as i64 };
+        epoll::wait(epoll, spare_capacity(events), Some(&timeout))
+    };
+    match wait(events, timeout) {
+        // Kernels before 5.11 know whole milliseconds only: sleep the whole ones and poll for the rest.
+        Err(Errno::NOSYS) => {
+            wait(events, timeout / 1_000_000 * 1_000_000).ok();
+        }
+        // Interrupted by a signal: the loop looks again.
+        Err(_) | Ok(_) => {}
+    }
+}
+
+/// CPU time of this thread, ns.
+fn cpu_time() -> u64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec as u64 * SECOND + time.tv_nsec as u64
+}
+
+impl From<Broken> for String {
+    fn from(broken: Broken) -> String {
+        broken.0
+    }
+}

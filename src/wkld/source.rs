@@ -1,0 +1,236 @@
+//! Where requests come from: bytes ready to be written, made ahead of their due time.
+
+use std::sync::Arc;
+
+use rand::SeedableRng;
+use rand_pcg::Pcg64Mcg;
+
+use super::response::Capture;
+
+/// The random numbers that request makers draw from.
+pub type Draws = Pcg64Mcg;
+
+/// Appends the variable part of a request (a form body, or a query string) and returns a key for the request that
+/// follows it in a sequence. It gets the key of the request before it, 0 for the first.
+pub type Fill = Arc<dyn Fn(&mut Draws, u64, &mut Vec<u8>) -> u64 + Send + Sync>;
+
+/// A request that was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Made {
+    /// Index of the host it goes to.
+    pub host: usize,
+    /// How many requests the bytes hold (more than 1 when a script pipelines).
+    pub depth: u32,
+    /// Its answer has no body whatever its head says (HEAD).
+    pub no_body: bool,
+    /// Its answer leads to a second request with this key.
+    pub then: Option<u64>,
+}
+
+/// Why no request could be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broken(
+    /// A lower-case message with the script's line.
+    pub String,
+);
+
+/// One thread's requests.
+pub trait Source: Send {
+    /// Whether every request has the same bytes, so that one is made for all.
+    fn fixed(&self) -> bool {
+        false
+    }
+
+    /// Appends the next request to `out`.
+    ///
+    /// # Errors
+    /// [`Broken`] when a script fails; the run ends.
+    fn make(&mut self, out: &mut Vec<u8>) -> Result<Made, Broken>;
+
+    /// Appends the request that follows the one with `key`.
+    ///
+    /// # Errors
+    /// As [`Source::make`].
+    fn follow(&mut self, key: u64, _out: &mut Vec<u8>) -> Result<Made, Broken> {
+        Err(Broken(format!("no request follows key {key}")))
+    }
+
+    /// Whether [`Source::answered`] wants to see the answers.
+    fn listens(&self) -> bool {
+        false
+    }
+
+    /// An answer has come.
+    ///
+    /// # Errors
+    /// As [`Source::make`].
+    fn answered(&mut self, _status: u16, _answer: &Capture) -> Result<(), Broken> {
+        Ok(())
+    }
+
+    /// The source asks for the end of this thread's load (`wrk.thread:stop()`).
+    fn stopped(&self) -> bool {
+        false
+    }
+}
+
+/// The same request again and again.
+pub struct Fixed {
+    bytes: Vec<u8>,
+    no_body: bool,
+}
+
+impl Fixed {
+    /// A source of `bytes`, a complete request; `no_body` when it is a HEAD request.
+    pub fn new(bytes: Vec<u8>, no_body: bool) -> Self {
+        Fixed { bytes, no_body }
+    }
+}
+
+impl Source for Fixed {
+    fn fixed(&self) -> bool {
+        true
+    }
+
+    fn make(&mut self, out: &mut Vec<u8>) -> Result<Made, Broken> {
+        out.extend_from_slice(&self.bytes);
+        Ok(Made { host: 0, depth: 1, no_body: self.no_body, then: None })
+    }
+}
+
+/// One request kind of an endpoint.
+#[derive(Clone)]
+pub struct Call {
+    /// Index of the host it goes to.
+    pub host: usize,
+    /// That host's `host[:port]` for the head.
+    pub authority: String,
+    /// POST with a form body, or GET with a query string.
+    pub post: bool,
+    /// The path, with its leading slash.
+    pub path: String,
+    /// What fills it.
+    pub fill: Fill,
+}
+
+impl Call {
+    /// The head up to where it varies.
+    fn prefix(&self) -> Vec<u8> {
+        if self.post {
+            format!(
+                "POST {} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: ",
+                self.path, self.authority
+            )
+        } else {
+            format!("GET {}?", self.path)
+        }
+        .into_bytes()
+    }
+}
+
+/// The requests of an endpoint: one call, or one that leads to another.
+pub struct Calls {
+    first: (Call, Vec<u8>),
+    then: Option<(Call, Vec<u8>)>,
+    draws: Draws,
+    body: Vec<u8>,
+}
+
+impl Calls {
+    /// A source of `first` (and, when it is answered, of `then`) that draws from `seed`.
+    pub fn new(first: Call, then: Option<Call>, seed: u64) -> Self {
+        let with_prefix = |call: Call| {
+            let prefix = call.prefix();
+            (call, prefix)
+        };
+        Calls {
+            first: with_prefix(first),
+            then: then.map(with_prefix),
+            draws: Draws::seed_from_u64(seed),
+            body: Vec::with_capacity(1024),
+        }
+    }
+}
+
+impl Source for Calls {
+    fn make(&mut self, out: &mut Vec<u8>) -> Result<Made, Broken> {
+        let key = append(&self.first, 0, &mut self.draws, &mut self.body, out);
+        Ok(Made { host: self.first.0.host, depth: 1, no_body: false, then: self.then.as_ref().map(|_| key) })
+    }
+
+    fn follow(&mut self, key: u64, out: &mut Vec<u8>) -> Result<Made, Broken> {
+        let then = self.then.as_ref().ok_or_else(|| Broken("no second request in this endpoint".into()))?;
+        append(then, key, &mut self.draws, &mut self.body, out);
+        Ok(Made { host: then.0.host, depth: 1, no_body: false, then: None })
+    }
+}
+
+fn append((call, prefix): &(Call, Vec<u8>), key: u64, draws: &mut Draws, body: &mut Vec<u8>, out: &mut Vec<u8>) -> u64 {
+    out.extend_from_slice(prefix);
+    if !call.post {
+        let key = (call.fill)(draws, key, out);
+        out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
+        out.extend_from_slice(call.authority.as_bytes());
+        out.extend_from_slice(b"\r\n\r\n");
+        return key;
+    }
+    body.clear();
+    let key = (call.fill)(draws, key, body);
+    append_decimal(out, body.len());
+    out.extend_from_slice(b"\r\n\r\n");
+    out.extend_from_slice(body);
+    key
+}
+
+/// Appends `n` in decimal digits, without a formatter.
+pub fn append_decimal(out: &mut Vec<u8>, n: usize) {
+    let mut digits = [0_u8; 20];
+    let (mut at, mut n) = (digits.len(), n);
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (n % 10) as u8;
+        n /= 10;
+        if n == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sequence_hands_its_key_on() {
+        let first = Call {
+            host: 0,
+            authority: "a:1".into(),
+            post: true,
+            path: "/w".into(),
+            fill: Arc::new(|_, _, out| {
+                out.extend_from_slice(b"x=1234567890");
+                7
+            }),
+        };
+        let then = Call {
+            host: 1,
+            authority: "b:2".into(),
+            post: false,
+            path: "/r".into(),
+            fill: Arc::new(|_, key, out| {
+                out.extend_from_slice(format!("k={key}").as_bytes());
+                0
+            }),
+        };
+        let mut calls = Calls::new(first, Some(then), 1);
+        let (mut write, mut read) = (Vec::new(), Vec::new());
+        let made = calls.make(&mut write).unwrap();
+        assert_eq!((made.host, made.then), (0, Some(7)));
+        assert_eq!(calls.follow(7, &mut read).unwrap().host, 1);
+        let write = String::from_utf8(write).unwrap();
+        assert!(write.starts_with("POST /w HTTP/1.1\r\nHost: a:1\r\n"), "{write}");
+        assert!(write.ends_with("Content-Length: 12\r\n\r\nx=1234567890"), "{write}");
+        assert_eq!(read, b"GET /r?k=7 HTTP/1.1\r\nHost: b:2\r\n\r\n");
+    }
+}
