@@ -274,12 +274,8 @@ pub fn run(
     }
     drop(send);
     let own = schedule.clone();
-    let collector = Collector::new(
-        recycle,
-        own.dues(workload.client, workload.clients),
-        workload.warmup_ns,
-        shared.duration,
-    );
+    let collector =
+        Collector::new(recycle, own.dues(workload.client, workload.clients), workload.warmup_ns, shared.duration);
     let (ended, collector, started_us) = conduct(workload, &shared, engines, &intervals, collector, watch)?;
     Ok(summarise(workload, &shared, ended, collector, started_us))
 }
@@ -361,13 +357,19 @@ fn begin(workload: &Workload, shared: &Shared<'_>, open: u64) -> Result<(u64, i6
     if open == 0
         && let Some(host) = shared.hosts.first()
     {
-        return Err(WkldError::Connect { host: format!("{}:{}", host.name, host.addresses.first().map_or(0, |a| a.port())), why: connect_error(host) });
+        return Err(WkldError::Connect {
+            host: format!("{}:{}", host.name, host.addresses.first().map_or(0, |a| a.port())),
+            why: connect_error(host),
+        });
     }
     let (now, wall) = (client::clock(), jiff::Timestamp::now().as_microsecond());
     let Some(at) = workload.start_at_us else { return Ok((now + LEAD, wall + (LEAD / 1000) as i64)) };
     let ahead = at - wall;
     if ahead < 0 {
-        return Err(WkldError::Unusable(format!("the instant to start at has passed {:.3} s ago", -ahead as f64 / 1e6)));
+        return Err(WkldError::Unusable(format!(
+            "the instant to start at has passed {:.3} s ago",
+            -ahead as f64 / 1e6
+        )));
     }
     Ok((now + ahead as u64 * 1000, at))
 }

@@ -78,14 +78,7 @@ pub struct Response {
 
 impl Default for Response {
     fn default() -> Self {
-        Response {
-            state: State::Head,
-            stash: Vec::new(),
-            status: 0,
-            keep_alive: true,
-            no_body: false,
-            begun: false,
-        }
+        Response { state: State::Head, stash: Vec::new(), status: 0, keep_alive: true, no_body: false, begun: false }
     }
 }
 

@@ -16,6 +16,6 @@ mod gather;
 mod gce_emulator;
 mod gcp;
 mod harness;
-mod wkld;
 mod plot;
 mod store_server;
+mod wkld;

@@ -67,7 +67,8 @@ fn serve(mut conn: TcpStream, answer: &Answer, seen: &Mutex<Vec<String>>) {
 fn request_length(bytes: &[u8]) -> Option<usize> {
     let head = bytes.windows(4).position(|w| w == b"\r\n\r\n")? + 4;
     let text = std::str::from_utf8(&bytes[..head]).unwrap();
-    let length = text.lines().find_map(|line| line.strip_prefix("Content-Length: ")).map_or(0, |n| n.parse().unwrap());
+    let field = |line: &str| line.to_ascii_lowercase().strip_prefix("content-length: ").map(str::to_owned);
+    let length = text.lines().find_map(field).map_or(0, |n| n.parse().unwrap());
     (bytes.len() >= head + length).then_some(head + length)
 }
 
@@ -97,8 +98,12 @@ pub fn deployed(origin: &str, replica: &str) -> Session {
         other: IndexMap::new(),
     };
     store.write_deployment(&deployment).unwrap();
-    let state =
-        State { app: Some("socialNetwork".into()), tag: Some(deployment.tag.clone()), antipode: Some(true), ..State::default() };
+    let state = State {
+        app: Some("socialNetwork".into()),
+        tag: Some(deployment.tag.clone()),
+        antipode: Some(true),
+        ..State::default()
+    };
     store.write_state(TargetName::Embedded, &state).unwrap();
     session
 }
@@ -274,7 +279,13 @@ fn a_violation_is_shown_step_by_step() {
     let lines: Vec<&str> = done.stdout.lines().collect();
     assert_eq!(
         &lines[..5],
-        ["[Register User] 200", "[Register User] 200", "[Follow User] 200", "[Compose Post] 200", "[Read Home Timeline] 500"]
+        [
+            "[Register User] 200",
+            "[Register User] 200",
+            "[Follow User] 200",
+            "[Compose Post] 200",
+            "[Read Home Timeline] 500"
+        ]
     );
     assert!(lines[5].contains("Return set incomplete"), "{}", done.stdout);
 }

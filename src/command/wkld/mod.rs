@@ -209,13 +209,7 @@ fn line_of(second: &Second) -> String {
 }
 
 /// Links the next commands to this run.
-fn remember(
-    context: &Context,
-    current: &mut Current,
-    request: &Request,
-    run: &RunRecord,
-    dir: &RunDir,
-) -> Result<()> {
+fn remember(context: &Context, current: &mut Current, request: &Request, run: &RunRecord, dir: &RunDir) -> Result<()> {
     let state = &mut current.state;
     state.wkld_duration = Some(run.workload.duration_s);
     state.wkld_rate = Some(run.workload.rate);

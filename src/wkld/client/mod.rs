@@ -303,8 +303,7 @@ impl<'a> Engine<'a> {
 /// Waits for events for at most `timeout` ns.
 fn poll(epoll: &OwnedFd, events: &mut Vec<epoll::Event>, timeout: u64) {
     let wait = |events: &mut Vec<epoll::Event>, timeout: u64| {
-        let timeout =
-            Timespec { tv_sec: (timeout / SECOND) as i64, tv_nsec: (timeout % SECOND) as i64 };
+        let timeout = Timespec { tv_sec: (timeout / SECOND) as i64, tv_nsec: (timeout % SECOND) as i64 };
         epoll::wait(epoll, spare_capacity(events), Some(&timeout))
     };
     match wait(events, timeout) {
