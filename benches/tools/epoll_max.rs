@@ -6,6 +6,13 @@
 //! Prints requests/s and CPU us per request. An answer counts as complete when any bytes have come, so the server must
 //! answer in one small piece (`tinysrv` does).
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a measuring tool ends when it cannot go on"
+)]
+
 use std::net::TcpStream;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};

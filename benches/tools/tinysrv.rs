@@ -8,6 +8,13 @@
 //! `--log` writes the arrival of every request, ns of the monotonic clock, when the server is ended with SIGTERM or
 //! SIGINT; stamps are taken per request as its bytes are read. The port is printed on stdout.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a measuring tool ends when it cannot go on"
+)]
+
 use std::io::Write;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};

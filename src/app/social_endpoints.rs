@@ -92,7 +92,7 @@ fn random_text(draws: &mut Draws, out: &mut Vec<u8>) {
         let random: u64 = draws.random();
         for shift in [0, 16, 32, 48] {
             let part = (random >> shift) & 0xffff;
-            out.push(LETTERS[(part * 62 >> 16) as usize]);
+            out.push(LETTERS[((part * 62) >> 16) as usize]);
         }
     }
 }

@@ -220,7 +220,7 @@ impl Response {
                 if digits >= 15 {
                     return Err(Malformed::Chunk);
                 }
-                State::ChunkSize { size: size << 4 | u64::from(digit), digits: digits + 1 }
+                State::ChunkSize { size: (size << 4) | u64::from(digit), digits: digits + 1 }
             }
             (State::ChunkExtension { size }, b'\n') => after_size(size),
             (same @ State::ChunkExtension { .. }, _) => same,

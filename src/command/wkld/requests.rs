@@ -9,10 +9,10 @@ use crate::app::{App, Call, EndpointKind, Graph, Side};
 use crate::command::Current;
 use crate::error::{Exit, Plain, Result};
 use crate::store::{Store, StoreError, read_text};
-use crate::wkld::WkldError;
-use crate::wkld::source::{self, Calls, Fixed, Source};
+use crate::wkld::source::{self, Calls, Fixed};
 use crate::wkld::tls::Trust;
 use crate::wkld::url::{Host, Url};
+use crate::wkld::{Sources, WkldError};
 
 /// What is sent.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -103,11 +103,7 @@ impl Requests {
     ///
     /// # Errors
     /// [`WkldError::Unusable`] for an endpoint that is not a load.
-    pub(crate) fn sources(
-        &self,
-        hosts: &[Host],
-        seed: u64,
-    ) -> std::result::Result<Box<dyn FnMut(u64) -> std::result::Result<Box<dyn Source>, WkldError>>, WkldError> {
+    pub(crate) fn sources(&self, hosts: &[Host], seed: u64) -> std::result::Result<Box<Sources<'static>>, WkldError> {
         match self {
             Requests::Url { url } => {
                 let url = parse(url)?;

@@ -306,13 +306,10 @@ fn poll(epoll: &OwnedFd, events: &mut Vec<epoll::Event>, timeout: u64) {
         let timeout = Timespec { tv_sec: (timeout / SECOND) as i64, tv_nsec: (timeout % SECOND) as i64 };
         epoll::wait(epoll, spare_capacity(events), Some(&timeout))
     };
-    match wait(events, timeout) {
-        // Kernels before 5.11 know whole milliseconds only: sleep the whole ones and poll for the rest.
-        Err(Errno::NOSYS) => {
-            wait(events, timeout / 1_000_000 * 1_000_000).ok();
-        }
-        // Interrupted by a signal: the loop looks again.
-        Err(_) | Ok(_) => {}
+    // Kernels before 5.11 know whole milliseconds only: sleep the whole ones and poll for the rest. After any other
+    // error (a signal) the loop looks again.
+    if wait(events, timeout) == Err(Errno::NOSYS) {
+        wait(events, timeout / 1_000_000 * 1_000_000).ok();
     }
 }
 

@@ -315,7 +315,7 @@ impl Engine<'_> {
 
 /// What an event carries: the connection's index and its socket's generation.
 fn event_data(id: u32, generation: u32) -> epoll::EventData {
-    epoll::EventData::new_u64(u64::from(generation) << 32 | u64::from(id))
+    epoll::EventData::new_u64((u64::from(generation) << 32) | u64::from(id))
 }
 
 fn interest(write: bool) -> epoll::EventFlags {
