@@ -16,6 +16,9 @@ mod gather;
 mod gce_emulator;
 mod gcp;
 mod harness;
+#[path = "../hosts/mod.rs"]
+mod hosts;
 mod plot;
+mod ssh;
 mod store_server;
 mod wkld;
