@@ -9,6 +9,7 @@
 mod checks;
 mod rewrite;
 mod spec;
+mod step;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -25,6 +26,7 @@ use crate::experiment::Variant;
 use crate::placement::Placement;
 
 pub use rewrite::rewrite;
+pub use step::StackStep;
 
 /// Label that names the stack on everything that belongs to it; `docker stack` commands look for it.
 pub const NAMESPACE: &str = "com.docker.stack.namespace";

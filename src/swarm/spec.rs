@@ -145,12 +145,14 @@ impl Maker<'_> {
         let mut labels = self.labels(&service.deploy.labels);
         labels.insert(IMAGE.to_owned(), image.clone());
         let deploy = &service.deploy;
+        let mut ports = service.ports.clone();
+        ports.sort_by_key(|port| port.published);
         Ok(ServiceSpec {
             name: self.full(name),
             service: name.to_owned(),
             node: self.input.placement.services.get(name).cloned().unwrap_or_default(),
             labels,
-            container: self.container(service, image, names)?,
+            container: self.container(service, tagged(image), names)?,
             resources: deploy.resources.clone(),
             restart: restart(service),
             placement: deploy.placement.clone(),
@@ -161,7 +163,7 @@ impl Maker<'_> {
             update: deploy.update.clone(),
             rollback: deploy.rollback.clone(),
             endpoint_mode: Some(deploy.endpoint_mode.unwrap_or(EndpointMode::Vip)),
-            ports: service.ports.clone(),
+            ports,
         })
     }
 
@@ -275,6 +277,12 @@ impl Maker<'_> {
         }
         shipments.into_values().collect()
     }
+}
+
+/// A name without tag or digest means the tag `latest`; the engine keeps what it is sent.
+fn tagged(image: String) -> String {
+    let last = image.rsplit('/').next().unwrap_or(&image);
+    if last.contains([':', '@']) { image } else { format!("{image}:latest") }
 }
 
 /// First eight hex digits of the content's SHA-256.

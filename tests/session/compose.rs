@@ -213,3 +213,50 @@ fn a_missing_env_file_is_an_error_unless_it_is_optional() {
     );
     assert!(service("    env_file: [{path: gone.env, required: false}]\n").is_ok());
 }
+
+fn fixture(name: &str) -> Loaded {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/compose").join(name);
+    load(&std::fs::read_to_string(path).unwrap()).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+#[test]
+fn the_forms_of_the_benchmarks_load_and_come_out_again() {
+    for (name, services, version) in
+        [("social-network.yml", 42, "3.9"), ("hotel-reservation.yml", 19, "2.4"), ("media-microservices.yml", 34, "3")]
+    {
+        let loaded = fixture(name);
+        assert_eq!(loaded.file.services.len(), services, "{name}");
+        assert_eq!(loaded.file.version.as_deref(), Some(version));
+        assert_eq!(loaded.warnings, [], "{name}");
+        assert_eq!(reread(&loaded.file), loaded.file, "{name}");
+    }
+    let hotel = fixture("hotel-reservation.yml").file;
+    let front = &hotel.services["frontend"];
+    assert_eq!(front.environment["JAEGER_SAMPLE_RATIO"].as_deref(), Some("0.01"));
+    assert_eq!(front.environment["TLS"], None);
+    assert_eq!(front.build.as_ref().unwrap().context, ".");
+    assert_eq!(hotel.services["memcached-rate"].deploy.resources.memory_limit, Some(256 << 20));
+    assert_eq!(hotel.waves().unwrap().len(), 2);
+    let media = fixture("media-microservices.yml").file;
+    assert_eq!(media.services["dns-media"].network_mode.as_deref(), Some("bridge"));
+    assert_eq!(media.services["plot-memcached"].command.as_deref().unwrap(), ["-m", "1024"]);
+}
+
+#[test]
+fn the_social_network_is_read_as_it_is_described() {
+    let file = fixture("social-network.yml").file;
+    let published: Vec<u16> = file.services.values().flat_map(|s| &s.ports).filter_map(|p| p.published).collect();
+    let mut sorted = published.clone();
+    sorted.sort_unstable();
+    assert_eq!(sorted, [1234, 4080, 5563, 5672, 5673, 8080, 8081, 8082, 15672, 15673, 16686]);
+    let ramdata = |s: &&maestro::compose::Service| {
+        s.mounts.iter().any(|m| m.kind == MountKind::Tmpfs { size: Some(3_000_000_000), mode: None })
+    };
+    assert_eq!(file.services.values().filter(ramdata).count(), 7);
+    assert_eq!(file.services["nginx-thrift-us"].hostname.as_deref(), Some("nginx-thrift"));
+    assert_eq!(file.services["xtrace-server"].logging.as_ref().unwrap().driver.as_deref(), Some("none"));
+    let command = file.services["nginx-thrift"].command.as_deref().unwrap();
+    assert_eq!(command.last().map(String::as_str), Some("daemon off;"));
+    assert_eq!(file.images().len(), 13);
+    assert_eq!(file.waves().unwrap()[1], ["home-timeline-redis-us"]);
+}

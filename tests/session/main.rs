@@ -21,4 +21,5 @@ mod hosts;
 mod plot;
 mod ssh;
 mod store_server;
+mod swarm;
 mod wkld;

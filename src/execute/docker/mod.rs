@@ -6,9 +6,12 @@
 
 mod containers;
 mod error;
+mod files;
 mod images;
 mod networks;
 mod services;
+pub mod spec;
+pub mod stack;
 mod swarm;
 mod transport;
 

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use bollard::models::{ConfigSpec, Service, ServiceSpec, Task};
+use bollard::models::{Service, ServiceSpec, Task};
 use bollard::query_parameters::{
-    InspectServiceOptions, ListConfigsOptions, ListServicesOptions, ListTasksOptions, LogsOptions, UpdateServiceOptions,
+    InspectServiceOptions, ListServicesOptions, ListTasksOptions, LogsOptions, UpdateServiceOptions,
 };
 use futures_util::StreamExt;
 
@@ -106,6 +106,10 @@ impl Engine {
     /// # Errors
     /// As [`Engine::create_service`] and [`Engine::update_service`].
     pub async fn ensure_service(&self, spec: ServiceSpec) -> Result<bool, DockerError> {
+        // Looked for first: a service's own published port would speak against creating it again.
+        if self.service(spec.name.as_deref().unwrap_or_default()).await?.is_some() {
+            return self.update_service(&spec).await.map(|()| false);
+        }
         match self.create_service(spec.clone()).await {
             Ok(_) => Ok(true),
             Err(e) if e.is_conflict() => self.update_service(&spec).await.map(|()| false),
@@ -179,48 +183,6 @@ impl Engine {
         let doing = format!("read the log of service `{service}`");
         let pieces = self.api.service_logs(service, Some(options)).boxed();
         pieces.map(move |piece| piece.map(log_line).map_err(|e| engine.fault(doing.clone(), e)))
-    }
-
-    /// Makes sure that a swarm config of this name exists and returns its id. Configs never change: a name that
-    /// says what is in it (a digest) makes a present one the right one.
-    ///
-    /// # Errors
-    /// [`DockerError::Swarm`]; what the engine refuses (more than 500 kB).
-    pub async fn ensure_config(&self, spec: ConfigSpec) -> Result<String, DockerError> {
-        let name = spec.name.clone().unwrap_or_default();
-        let filters = HashMap::from([("name".to_owned(), vec![name.clone()])]);
-        let doing = || format!("create config `{name}`");
-        let present = self.api.list_configs(Some(ListConfigsOptions { filters: Some(filters) })).await;
-        let present = present.map_err(|e| self.fault(doing(), e))?;
-        let is_it = |config: &bollard::models::Config| {
-            config.spec.as_ref().and_then(|spec| spec.name.as_deref()) == Some(name.as_str())
-        };
-        if let Some(id) = present.into_iter().find(is_it).and_then(|config| config.id) {
-            return Ok(id);
-        }
-        Ok(self.api.create_config(spec).await.map_err(|e| self.fault(doing(), e))?.id)
-    }
-
-    /// Names of the configs that carry the labels (an empty value stands for any).
-    ///
-    /// # Errors
-    /// [`DockerError::Swarm`] on an engine that is no manager.
-    pub async fn list_configs(&self, labels: &[(&str, &str)]) -> Result<Vec<String>, DockerError> {
-        let options = ListConfigsOptions { filters: Some(label_filter(labels)) };
-        let seen = self.api.list_configs(Some(options)).await.map_err(|e| self.fault("list configs", e))?;
-        Ok(seen.into_iter().filter_map(|config| config.spec.and_then(|spec| spec.name)).collect())
-    }
-
-    /// Removes a config. Returns false when there was none.
-    ///
-    /// # Errors
-    /// [`DockerError::Refused`] while a service uses it.
-    pub async fn remove_config(&self, name: &str) -> Result<bool, DockerError> {
-        match self.api.delete_config(name).await.map_err(|e| self.fault(format!("remove config `{name}`"), e)) {
-            Ok(()) => Ok(true),
-            Err(e) if e.is_not_found() => Ok(false),
-            Err(e) => Err(e),
-        }
     }
 }
 
