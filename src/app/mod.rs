@@ -134,6 +134,8 @@ pub struct App {
     pub endpoints: &'static [Endpoint],
     /// Where its social graph is looked for, below its sources; a graph of the same size is used without it.
     pub graph_file: &'static str,
+    /// The post stores at origin and replica: what `delay` puts apart.
+    pub stores: (&'static str, &'static str),
     /// The service whose traces are gathered.
     pub traced_service: &'static str,
     /// The service whose incoming dependency edge counts the notifications.

@@ -94,6 +94,7 @@ pub(super) const APP: App = App {
     jaeger: Door { service: "jaeger", port: 16686 },
     endpoints: super::social_endpoints::ENDPOINTS,
     graph_file: "datasets/social-graph/socfb-Reed98/socfb-Reed98.mtx",
+    stores: ("post-storage-mongodb-eu", "post-storage-mongodb-us"),
     traced_service: "compose-post-service",
     notified_service: "write-home-timeline-service-us",
     shape: SHAPE,

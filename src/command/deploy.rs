@@ -60,6 +60,7 @@ pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
         jaeger_url: None,
         links: indexmap::IndexMap::new(),
         pid: None,
+        delay: None,
         other: indexmap::IndexMap::new(),
     };
     if context.dry_run {

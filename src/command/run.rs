@@ -62,6 +62,10 @@ pub(super) fn absorb(deployment: &mut Deployment, outcomes: &[Outcome]) {
         match outcome {
             Outcome::Done => {}
             Outcome::Serving { origin_url, replica_url, jaeger_url, pid } => {
+                if deployment.pid != *pid {
+                    // Another process than before: delay injected into that one has gone with it.
+                    deployment.delay = None;
+                }
                 deployment.origin_url = Some(origin_url.clone());
                 deployment.replica_url = Some(replica_url.clone());
                 deployment.jaeger_url = Some(jaeger_url.clone());
@@ -73,6 +77,7 @@ pub(super) fn absorb(deployment: &mut Deployment, outcomes: &[Outcome]) {
                 deployment.replica_url = None;
                 deployment.jaeger_url = None;
                 deployment.pid = None;
+                deployment.delay = None;
             }
         }
     }

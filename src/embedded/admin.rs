@@ -14,6 +14,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use super::control::{Applied, LinkControl, LinkOrder, LinkSchedule};
 use super::faults::Faults;
 use super::form::Form;
 use super::jaeger::{DependencyQuery, FRAME, TraceQuery, dependencies_json, error_json, names_json, write_trace};
@@ -43,6 +44,8 @@ pub struct Admin {
     pub tag: String,
     /// Where the ground truth is written.
     pub truth: std::path::PathBuf,
+    /// The replication link's delay.
+    pub link: Arc<LinkControl>,
     /// How far the start has come.
     pub readiness: Arc<Readiness>,
     /// Set to true to end the process.
@@ -64,6 +67,7 @@ pub fn router(admin: Admin) -> Router {
         .route("/maestro/stats", get(stats))
         .route("/maestro/link", get(link).put(set_link))
         .route("/maestro/link/probe", post(probe_link))
+        .route("/maestro/link/schedule", get(schedule).put(set_schedule))
         .route("/maestro/faults", get(faults).put(set_faults))
         .route("/maestro/truth", get(truth))
         .route("/maestro/stop", post(stop))
@@ -203,6 +207,20 @@ async fn link(State(admin): State<Admin>) -> Json<LinkRule> {
     Json(admin.mini.posts.rule())
 }
 
+async fn schedule(State(admin): State<Admin>) -> Json<Vec<Applied>> {
+    Json(admin.link.applied())
+}
+
+async fn set_schedule(State(admin): State<Admin>, request: Request) -> Response {
+    match body::<LinkSchedule>(request).await.and_then(|order| order.check().map(|()| order)) {
+        Ok(order) => {
+            admin.link.follow(order);
+            StatusCode::NO_CONTENT.into_response()
+        }
+        Err(message) => bad(&message),
+    }
+}
+
 /// The body as JSON, checked; the message of a 400 otherwise.
 async fn body<T: for<'a> Deserialize<'a>>(request: Request) -> Result<T, String> {
     let bytes = to_bytes(request.into_body(), BODY_LIMIT).await.map_err(|error| error.to_string())?;
@@ -210,12 +228,13 @@ async fn body<T: for<'a> Deserialize<'a>>(request: Request) -> Result<T, String>
 }
 
 async fn set_link(State(admin): State<Admin>, request: Request) -> Response {
-    let rule = match body::<LinkRule>(request).await.and_then(|rule| rule.check().map(|()| rule)) {
-        Ok(rule) => rule,
-        Err(message) => return bad(&message),
-    };
-    admin.mini.posts.set_rule(rule);
-    Json(rule).into_response()
+    match body::<LinkOrder>(request).await.and_then(|order| order.check().map(|()| order)) {
+        Ok(order) => {
+            admin.link.set(order);
+            Json(order.rule).into_response()
+        }
+        Err(message) => bad(&message),
+    }
 }
 
 async fn probe_link(State(admin): State<Admin>, uri: Uri) -> Response {

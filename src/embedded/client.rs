@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::control::{LinkOrder, LinkSchedule};
 use super::link::LinkRule;
 use super::post::CANARY_IDS;
 use super::probe::Measured;
@@ -117,13 +118,32 @@ impl Client {
         self.json(&format!("{}/maestro/link", self.admin))
     }
 
-    /// Injects `rule` into the replication link.
+    /// Injects delay into the replication link.
     ///
     /// # Errors
     /// [`ClientError`].
-    pub fn set_link(&self, rule: &LinkRule) -> Result<(), ClientError> {
+    pub fn set_link(&self, order: &LinkOrder) -> Result<(), ClientError> {
         let url = format!("{}/maestro/link", self.admin);
-        self.answer(&url, self.agent.put(&url).send_json(rule)).map(|_| ())
+        self.answer(&url, self.agent.put(&url).send_json(order)).map(|_| ())
+    }
+
+    /// Has the replication link's delay follow a schedule.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn follow(&self, schedule: &LinkSchedule) -> Result<(), ClientError> {
+        let url = format!("{}/maestro/link/schedule", self.admin);
+        self.answer(&url, self.agent.put(&url).send_json(schedule)).map(|_| ())
+    }
+
+    /// Size of the post store at the origin: total bytes, mean bytes of a document.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn store_size(&self) -> Result<(f64, f64), ClientError> {
+        let value: Value = self.json(&format!("{}/maestro/stats", self.admin))?;
+        let number = |key: &str| value[key].as_f64().unwrap_or(0.0);
+        Ok((number("total_post_storage_size_bytes"), number("avg_post_storage_size_bytes")))
     }
 
     /// Measures the replication link with `count` probes.

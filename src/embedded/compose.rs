@@ -70,6 +70,7 @@ async fn run(mini: Arc<Miniature>, draft: Draft, trace: u64, parent: u64, at_us:
     let counted = draft.creator.user_id < CANARY_IDS;
     if counted {
         mini.composing.fetch_add(1, Ordering::SeqCst);
+        mini.load.notify_waiters();
     }
     let job = Job {
         req_id: mini.ids.request(),

@@ -110,6 +110,15 @@ impl LinkRule {
         Ok(())
     }
 
+    /// How far the median of `samples` messages may stray from [`LinkRule::expected_ms`] by chance alone, ms: four
+    /// standard errors, wider when neighbours resemble each other.
+    pub fn chance_ms(&self, samples: usize) -> f64 {
+        // Standard error of a median: sqrt(pi/2) * sd / sqrt(n); for every shape here the jitter is at least the
+        // spread around the median.
+        let rho = (self.correlation_percent / 100.0).min(0.99);
+        4.0 * 1.2533 * self.jitter_ms * ((1.0 + rho) / (1.0 - rho)).sqrt() / (samples.max(1) as f64).sqrt()
+    }
+
     /// The delay (ms) that half of the messages, and 99 % of them, are to stay below; loss and rate left aside.
     pub fn expected_ms(&self) -> (f64, f64) {
         let at = |z: f64| (self.delay_ms + self.jitter_ms * self.distribution.deviation(z)).max(0.0);
@@ -270,18 +279,25 @@ impl<T> Link<T> {
         self.state().injector.rule
     }
 
-    /// Puts `rule` in force for what is sent from now on; what is on its way keeps its due instant.
-    pub fn set_rule(&self, rule: LinkRule) {
+    /// Puts `rule` in force for what is sent from now on; what is on its way keeps its due instant. A seed begins the
+    /// jitter's sequence anew.
+    pub fn set_rule(&self, rule: LinkRule, seed: Option<u64>) {
         let mut state = self.state();
+        if let Some(seed) = seed {
+            state.injector = Injector::new(generator(seed, "injected"));
+            state.probe = Injector::new(generator(seed, "probe injected"));
+        }
         state.injector.rule = rule;
         state.probe.rule = rule;
     }
 
-    /// How long a lone small message takes to reach the far end, us: the path as `ping` sees it.
-    pub fn probe_us(&self) -> u64 {
+    /// How long a lone small message takes to reach the far end, us: the path as `ping` sees it, with what is injected
+    /// or without it.
+    pub fn probe_us(&self, injected: bool) -> u64 {
         let mut state = self.state();
         let State { probe_distance, probe, .. } = &mut *state;
-        self.config.network_ms.sample_us(probe_distance) + probe.delay_us() + probe.retransmit_us()
+        let added = if injected { probe.delay_us() + probe.retransmit_us() } else { 0 };
+        self.config.network_ms.sample_us(probe_distance) + added
     }
 }
 
@@ -299,9 +315,9 @@ mod tests {
     fn a_rule_adds_to_what_is_sent_after_it() {
         let link = link(Distribution::Constant(50.0));
         assert_eq!(link.send(1_000_000, 100, 1), 1_050_000);
-        link.set_rule(LinkRule { delay_ms: 100.0, ..LinkRule::default() });
+        link.set_rule(LinkRule { delay_ms: 100.0, ..LinkRule::default() }, None);
         assert_eq!(link.send(1_001_000, 100, 2), 1_151_000);
-        link.set_rule(LinkRule::default());
+        link.set_rule(LinkRule::default(), None);
         // The third would arrive first and may not overtake.
         assert_eq!(link.send(1_002_000, 100, 3), 1_151_000);
         assert_eq!(link.take_due(1_049_999), None);
@@ -312,7 +328,7 @@ mod tests {
     #[test]
     fn rate_makes_messages_queue_on_the_wire() {
         let link = link(Distribution::Constant(0.0));
-        link.set_rule(LinkRule { rate_mbit: 8.0, ..LinkRule::default() });
+        link.set_rule(LinkRule { rate_mbit: 8.0, ..LinkRule::default() }, None);
         assert_eq!([link.send(0, 1000, 1), link.send(0, 1000, 2)], [1000, 2000]);
     }
 
@@ -329,8 +345,8 @@ mod tests {
             let (got50, got99) = rule(shape).expected_ms();
             assert!((got50 - p50).abs() < 0.01 && (got99 - p99).abs() < 0.01, "{shape}: {got50} {got99}");
             let link = link(Distribution::Constant(0.0));
-            link.set_rule(rule(shape));
-            let mut samples: Vec<f64> = (0..20_000).map(|_| link.probe_us() as f64 / 1000.0).collect();
+            link.set_rule(rule(shape), None);
+            let mut samples: Vec<f64> = (0..20_000).map(|_| link.probe_us(true) as f64 / 1000.0).collect();
             samples.sort_by(f64::total_cmp);
             assert!((samples[10_000] - p50).abs() < 0.4, "{shape}: {}", samples[10_000]);
             assert!((samples[19_800] - p99).abs() < 1.2, "{shape}: {}", samples[19_800]);
@@ -341,8 +357,8 @@ mod tests {
     fn correlation_keeps_the_distribution_and_ties_neighbours() {
         let link = link(Distribution::Constant(0.0));
         let rule = LinkRule { delay_ms: 100.0, jitter_ms: 50.0, correlation_percent: 90.0, ..LinkRule::default() };
-        link.set_rule(rule);
-        let samples: Vec<f64> = (0..50_000).map(|_| link.probe_us() as f64 / 1000.0 - 100.0).collect();
+        link.set_rule(rule, None);
+        let samples: Vec<f64> = (0..50_000).map(|_| link.probe_us(true) as f64 / 1000.0 - 100.0).collect();
         let mean = |values: &mut dyn Iterator<Item = f64>| values.sum::<f64>() / samples.len() as f64;
         let variance = mean(&mut samples.iter().map(|x| x * x));
         let neighbours = mean(&mut samples.windows(2).map(|w| w[0] * w[1])) / variance;
@@ -368,7 +384,7 @@ mod tests {
             let link = link(Distribution::Lognormal { median: 20.0, sigma: 1.0 });
             let rule = LinkRule { delay_ms: delay, jitter_ms: delay * share, loss_percent: 5.0, ..LinkRule::default() };
             prop_assert!(rule.check().is_ok());
-            link.set_rule(rule);
+            link.set_rule(rule, None);
             let (mut now, mut last) = (0, 0);
             for gap in gaps {
                 now += gap;

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 
 use super::clock::Clock;
@@ -79,6 +79,8 @@ pub struct Miniature {
     pub faults: Switches,
     /// Composes that have begun and not ended, the client's wait aside.
     pub composing: AtomicU64,
+    /// Told about every compose that begins.
+    pub load: Notify,
     /// When composes begin to succeed (a fault makes it late), us since the epoch.
     pub ready_us: AtomicU64,
     /// How many messages the consumers hold at most.
@@ -102,6 +104,7 @@ impl Miniature {
             traces: TraceMemory::new(config.limits.traces),
             faults: Switches::new(config.faults.clone()),
             composing: AtomicU64::new(0),
+            load: Notify::new(),
             ready_us: AtomicU64::new(u64::MAX),
             consumers: Arc::new(Semaphore::new(config.queue.workers as usize)),
             barrier_timeouts: AtomicU64::new(0),

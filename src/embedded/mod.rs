@@ -14,6 +14,7 @@ pub mod client;
 pub mod clock;
 mod compose;
 pub mod config;
+pub mod control;
 pub mod dist;
 pub mod faults;
 mod form;

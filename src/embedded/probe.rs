@@ -10,7 +10,7 @@ use super::miniature::Miniature;
 /// Pause between two looks; what bounds the error of a measurement from above.
 const LOOK_EVERY: Duration = Duration::from_micros(100);
 /// Pause between two probes of the path.
-const PATH_GAP: Duration = Duration::from_micros(500);
+const PATH_GAP: Duration = Duration::from_micros(300);
 /// Pause between two writes into the stream: further apart than most jitter, so that one seldom waits for another.
 const STREAM_GAP: Duration = Duration::from_millis(20);
 /// Writes into the stream.
@@ -32,26 +32,29 @@ pub struct Quantiles {
 /// What the link does at present.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
-    /// The path, each message on its own (`ping`).
+    /// The path without what is injected, each message on its own (`ping`).
+    pub bare: Quantiles,
+    /// The path as it is.
     pub path: Quantiles,
     /// The replication stream: written at the origin until visible at the replica, in order.
     pub stream: Quantiles,
 }
 
-/// Sends `count` probes along the path, and some writes through the stream, and waits for all of them. Blocks.
+/// Sends `count` probes along the path, as many without what is injected, and some writes through the stream, and
+/// waits for all of them. Blocks.
 pub fn measure(mini: &Miniature, count: usize) -> Measured {
-    Measured { path: path(mini, count), stream: stream(mini) }
+    Measured { bare: path(mini, count, false), path: path(mini, count, true), stream: stream(mini) }
 }
 
 /// Each probe is on its way by itself; `under_way` holds when each is due.
-fn path(mini: &Miniature, count: usize) -> Quantiles {
+fn path(mini: &Miniature, count: usize, injected: bool) -> Quantiles {
     let begin = Instant::now();
     let (mut sent, mut under_way, mut samples) = (0, Vec::new(), Vec::with_capacity(count));
     let mut next = begin;
     while samples.len() < count && begin.elapsed() < DEADLINE {
         let now = Instant::now();
         if sent < count && now >= next {
-            under_way.push((now, now + Duration::from_micros(mini.posts.probe_us())));
+            under_way.push((now, now + Duration::from_micros(mini.posts.probe_us(injected))));
             sent += 1;
             next += PATH_GAP;
         }
@@ -117,10 +120,11 @@ mod tests {
         config.replication.network_ms = Distribution::Constant(5.0);
         config.replication.processing_ms = Distribution::Constant(3.0);
         let mini = Miniature::new(config, Variant::Baseline, Truth::nowhere());
-        mini.posts.set_rule(LinkRule { delay_ms: 20.0, ..LinkRule::default() });
+        mini.posts.set_rule(LinkRule { delay_ms: 20.0, ..LinkRule::default() }, None);
         let measured = measure(&mini, 50);
         // Never less than asked; how much more is the machine's business.
         assert!(measured.path.p50_ms >= 25.0 && measured.stream.p50_ms >= 28.0, "{measured:?}");
+        assert!(measured.bare.p50_ms < measured.path.p50_ms, "{measured:?}");
         assert_eq!((measured.path.samples, measured.stream.samples), (50, STREAM_WRITES));
     }
 }

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 
 use super::admin::{self, Admin};
 use super::config::{Config, Ports};
+use super::control::LinkControl;
 use super::http;
 use super::miniature::Miniature;
 use super::process;
@@ -118,6 +119,7 @@ pub async fn start(service: Service) -> Result<Serving, ServeError> {
         app: service.app,
         tag: service.tag,
         truth: service.dir.join(truth::FILE),
+        link: Arc::new(LinkControl::new(mini.clone())),
         readiness: readiness.clone(),
         stop: stop.clone(),
     };

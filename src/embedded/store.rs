@@ -226,13 +226,13 @@ impl PostStore {
     }
 
     /// Injects delay into the replication link.
-    pub fn set_rule(&self, rule: LinkRule) {
-        self.link.set_rule(rule);
+    pub fn set_rule(&self, rule: LinkRule, seed: Option<u64>) {
+        self.link.set_rule(rule, seed);
     }
 
-    /// One probe of the path, us.
-    pub fn probe_us(&self) -> u64 {
-        self.link.probe_us()
+    /// One probe of the path, with what is injected or without it, us.
+    pub fn probe_us(&self, injected: bool) -> u64 {
+        self.link.probe_us(injected)
     }
 
     /// Applies entries as they fall due, for ever.

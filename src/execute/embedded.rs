@@ -119,22 +119,24 @@ pub fn require(dir: &Path, app: &str, variant: Option<Variant>, pid: Option<u32>
 async fn ensure_running(start: Start<'_>, timeout: Duration) -> Result<Outcome> {
     stop_siblings(start.dir).await?;
     let mut start = start;
-    let kept;
-    if let Some(record) = MiniatureRecord::read(start.dir)? {
-        if !process::is_alive(&record) {
-            ui::note(format_args!("the miniature (pid {}) had ended; starting another", record.pid));
-            MiniatureRecord::remove(start.dir)?;
-        } else if record.variant == start.variant && fits(&record, start.ports) {
+    let before = MiniatureRecord::read(start.dir)?;
+    // Whatever was running here had addresses that others may know by now.
+    let kept = before.as_ref().map(ports_of);
+    if let Some(record) = before {
+        let alive = process::is_alive(&record);
+        if alive && record.variant == start.variant && fits(&record, start.ports) {
             ui::note(format_args!("already running as {} (pid {})", record.variant, record.pid));
             canary(&record, timeout).await?;
             return Ok(serving(record));
-        } else {
-            kept = ports_of(&record);
-            start.ports = start.ports.or(Some(&kept));
-            ui::note(format_args!("stopping the miniature (pid {}, {})", record.pid, record.variant));
-            stop(start.dir, record).await?;
         }
+        if alive {
+            ui::note(format_args!("stopping the miniature (pid {}, {})", record.pid, record.variant));
+        } else {
+            ui::note(format_args!("the miniature (pid {}) had ended; starting another", record.pid));
+        }
+        stop(start.dir, record).await?;
     }
+    start.ports = start.ports.or(kept.as_deref());
     check_ports(&start)?;
     let child = process::spawn(&start).map_err(EmbeddedError::Spawn)?;
     let mut started = Started { child, dir: start.dir };

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
-use super::{FORMAT, Store, StoreError, read_yaml, write_yaml};
+use super::{DelayRecord, FORMAT, Store, StoreError, read_yaml, write_yaml};
 use crate::experiment::{TargetName, Variant};
 
 /// One deployment of an application on a target.
@@ -45,6 +45,9 @@ pub struct Deployment {
     /// Process id of the embedded miniature.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
+    /// Delay injected between the post stores; absent when there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delay: Option<DelayRecord>,
     /// Keys of the target's own (inventory, network names, image digests).
     #[serde(flatten)]
     pub other: IndexMap<String, serde_json::Value>,

@@ -1,4 +1,6 @@
-//! `maestro delay`.
+//! `maestro delay`: puts the post stores further apart, proves it, and takes it back.
+
+mod embedded;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,6 +8,7 @@ use std::time::Duration;
 use crate::Context;
 use crate::command::Selection;
 use crate::error::Result;
+use crate::target::Runtime;
 
 /// What was asked for; the options are described in the grammar.
 #[derive(Clone, Debug)]
@@ -55,8 +58,11 @@ impl Request {
 }
 
 /// Carries it out.
-pub(crate) async fn run(_context: &Context, _request: Request) -> Result<()> {
-    Err(super::unavailable("delay"))
+pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
+    match super::target(&request.selection)?.runtime() {
+        Runtime::InProcess => embedded::run(context, &request).await,
+        Runtime::Containers | Runtime::Swarm => Err(super::unavailable("delay")),
+    }
 }
 
 /// The helper inside a container's network namespace.

@@ -1,0 +1,189 @@
+//! `delay` on the embedded target: the miniature delays its own replication link.
+
+use std::path::Path;
+
+use super::Request;
+use crate::Context;
+use crate::app::App;
+use crate::command::{self, Current};
+use crate::embedded::client::Client;
+use crate::embedded::control::{LinkOrder, LinkSchedule, ScheduleStart};
+use crate::embedded::link::{LinkRule, Shape};
+use crate::embedded::probe::Measured;
+use crate::error::{Exit, Fault, Plain, Result};
+use crate::execute::embedded::require;
+use crate::store::{DelayRecord, read_yaml};
+use crate::ui;
+
+/// Probes per measurement.
+const PROBES: usize = 400;
+
+/// The delay asked for was not obtained.
+#[derive(Debug, thiserror::Error)]
+#[error("asked for a median delay of {asked:.1} ms, obtained {obtained:.1} ms: off by more than {tolerance:.1} ms")]
+struct NotObtained {
+    asked: f64,
+    obtained: f64,
+    tolerance: f64,
+}
+
+impl Fault for NotObtained {
+    fn exit(&self) -> Exit {
+        Exit::StepFailed
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some("the rule was removed again; a machine short of CPU time is the usual reason".into())
+    }
+}
+
+/// Carries it out.
+pub(super) async fn run(context: &Context, request: &Request) -> Result<()> {
+    let mut current = command::current(context, &request.selection)?;
+    fits(request, current.app)?;
+    let rules = rules(request)?;
+    if context.dry_run {
+        ui::out(dry(request, &rules, current.app));
+        return Ok(());
+    }
+    let _lock = if request.show { None } else { Some(context.store.lock("delay")?) };
+    let deployment = &current.deployment;
+    let dir = context.store.deploy_dir(current.target, current.app.name, &deployment.tag);
+    let client = Client::new(&require(&dir, current.app.name, deployment.variant, deployment.pid)?);
+    if request.show {
+        return tokio::task::block_in_place(|| show(context, &client, &current));
+    }
+    let delay = tokio::task::block_in_place(|| put(request, &client, &rules))?;
+    current.deployment.delay = delay;
+    context.store.write_deployment(&current.deployment)?;
+    Ok(())
+}
+
+/// Refuses what the miniature's one link cannot do.
+fn fits(request: &Request, app: &App) -> Result<()> {
+    let (from, to) = app.stores;
+    let other = |given: &Option<String>, only: &str| given.as_deref().is_some_and(|given| given != only);
+    if other(&request.from, from) || other(&request.to, to) || request.both || request.matrix.is_some() {
+        return Err(Plain::usage(format!("the miniature has one link that can be delayed, `{from}` to `{to}`"))
+            .with_hint("leave --from, --to, --both and --matrix out")
+            .into());
+    }
+    if request.backend != "auto" {
+        return Err(Plain::usage(format!("`--backend {}` has no meaning inside the miniature", request.backend))
+            .with_hint("it delays its own link; leave --backend out")
+            .into());
+    }
+    Ok(())
+}
+
+/// What is to be in force, with the second it starts at; one rule unless there is a schedule.
+fn rules(request: &Request) -> Result<LinkSchedule> {
+    if let Some(path) = &request.schedule {
+        let schedule: LinkSchedule = read_yaml(path)?;
+        schedule.check().map_err(|why| Plain::usage(format!("`{}`: {why}", path.display())))?;
+        return Ok(schedule);
+    }
+    let distribution = match request.distribution.as_str() {
+        "normal" => Shape::Normal,
+        "pareto" => Shape::Pareto,
+        "paretonormal" => Shape::ParetoNormal,
+        _ => Shape::Uniform,
+    };
+    let asked = LinkRule {
+        delay_ms: request.delay_ms,
+        jitter_ms: request.jitter_ms,
+        correlation_percent: request.correlation_percent,
+        distribution,
+        loss_percent: request.loss_percent,
+        rate_mbit: request.rate_mbit.unwrap_or(0.0),
+    };
+    let rule = if request.off || request.show { LinkRule::default() } else { asked };
+    rule.check().map_err(Plain::usage)?;
+    let step = crate::embedded::control::ScheduleStep { at_s: 0.0, rule };
+    Ok(LinkSchedule { start: ScheduleStart::Now, steps: vec![step] })
+}
+
+fn dry(request: &Request, rules: &LinkSchedule, app: &App) -> String {
+    let (from, to) = app.stores;
+    if request.show {
+        return format!("plan: show the delay between {from} and {to}");
+    }
+    let steps: Vec<String> = rules.steps.iter().map(|step| format!("   - at {} s: {}", step.at_s, step.rule)).collect();
+    format!("plan: delay {from} to {to}, measured before and after\n{}", steps.join("\n"))
+}
+
+/// Puts the rules in force, one after the other if there are several, and measures each; what is to be recorded.
+fn put(request: &Request, client: &Client, rules: &LinkSchedule) -> Result<Option<DelayRecord>> {
+    let mut worst: Option<DelayRecord> = None;
+    for step in &rules.steps {
+        let order = LinkOrder {
+            rule: step.rule,
+            seed: Some(request.seed),
+            lease_s: Some(request.lease.as_secs_f64()).filter(|_| !step.rule.is_off()),
+        };
+        client.set_link(&order)?;
+        let measured = client.probe(PROBES)?;
+        if let Err(error) = verify(&step.rule, &measured) {
+            client.set_link(&LinkOrder { rule: LinkRule::default(), seed: None, lease_s: None })?;
+            return Err(error.into());
+        }
+        ui::note(report(&step.rule, &measured));
+        let record = record(&step.rule, &measured);
+        if !step.rule.is_off() && worst.as_ref().is_none_or(|w| record.obtained_p50_ms > w.obtained_p50_ms) {
+            worst = Some(record);
+        }
+    }
+    if let Some(path) = &request.schedule {
+        client.set_link(&LinkOrder { rule: LinkRule::default(), seed: Some(request.seed), lease_s: None })?;
+        client.follow(rules)?;
+        let start = if rules.start == ScheduleStart::Load { "with the next post" } else { "now" };
+        ui::note(format_args!("{} of {} start {start}", ui::count(rules.steps.len(), "step"), path.display()));
+        return Ok(worst.map(|worst| DelayRecord { asked: in_words(path, rules), ..worst }));
+    }
+    Ok(worst)
+}
+
+fn in_words(path: &Path, rules: &LinkSchedule) -> String {
+    let steps: Vec<String> = rules.steps.iter().map(|step| format!("{} s: {}", step.at_s, step.rule)).collect();
+    format!("{}: {}", path.display(), steps.join("; "))
+}
+
+/// What the rule added to the path, median and 99th percentile, ms.
+fn added(measured: &Measured) -> (f64, f64) {
+    (measured.path.p50_ms - measured.bare.p50_ms, measured.path.p99_ms - measured.bare.p50_ms)
+}
+
+/// Off by more than max(2 ms, 10 %), beyond what chance does to a median, is not what was asked for.
+fn verify(rule: &LinkRule, measured: &Measured) -> Result<(), NotObtained> {
+    let (asked, _) = rule.expected_ms();
+    let (obtained, _) = added(measured);
+    let tolerance = (asked * 0.1).max(2.0) + rule.chance_ms(measured.path.samples);
+    if (obtained - asked).abs() <= tolerance { Ok(()) } else { Err(NotObtained { asked, obtained, tolerance }) }
+}
+
+fn record(rule: &LinkRule, measured: &Measured) -> DelayRecord {
+    let (obtained_p50_ms, obtained_p99_ms) = added(measured);
+    DelayRecord { asked: rule.to_string(), backend: "embedded".into(), obtained_p50_ms, obtained_p99_ms }
+}
+
+fn report(rule: &LinkRule, measured: &Measured) -> String {
+    let (asked50, asked99) = rule.expected_ms();
+    let (got50, got99) = added(measured);
+    format!(
+        "{rule} on the replication link\n  asked      p50 {asked50:7.1} ms   p99 {asked99:7.1} ms\n  obtained   p50 \
+         {got50:7.1} ms   p99 {got99:7.1} ms   ({} probes, path without it {:.1} ms)\n  a post is visible at the \
+         replica after p50 {:.1} ms, p99 {:.1} ms",
+        measured.path.samples, measured.bare.p50_ms, measured.stream.p50_ms, measured.stream.p99_ms
+    )
+}
+
+fn show(context: &Context, client: &Client, current: &Current) -> Result<()> {
+    let rule = client.link()?;
+    let measured = client.probe(PROBES)?;
+    if context.json {
+        ui::out(serde_json::json!({"rule": rule, "measured": measured, "recorded": current.deployment.delay}));
+    } else {
+        ui::out(report(&rule, &measured));
+    }
+    Ok(())
+}
