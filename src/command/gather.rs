@@ -76,6 +76,10 @@ pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
 /// Carries it out without a word on stdout.
 pub(crate) async fn gather(context: &Context, request: Request) -> Result<Gathered> {
     let subject = Subject::find(context, &request)?;
+    let live = request.traces.is_empty() && request.jaeger.is_none();
+    if let Some(deployment) = subject.deployment.as_ref().filter(|_| live) {
+        super::still_running(context, deployment)?;
+    }
     if context.dry_run {
         return Err(Plain::usage("gather reads and writes its own files only; there is no plan to show").into());
     }

@@ -162,6 +162,18 @@ pub(crate) fn current(context: &Context, selection: &Selection) -> Result<Curren
     Ok(Current { target, app, state, deployment })
 }
 
+/// Makes sure that what `run` started on this machine is still there; elsewhere the first request tells.
+///
+/// # Errors
+/// Exit code 3 when its process has ended, with how to start it again.
+pub(crate) fn still_running(context: &Context, deployment: &Deployment) -> Result<()> {
+    if deployment.target == TargetName::Embedded && deployment.pid.is_some() {
+        let dir = context.store.deploy_dir(deployment.target, &deployment.app, &deployment.tag);
+        crate::execute::embedded::require(&dir, &deployment.app, deployment.variant, deployment.pid)?;
+    }
+    Ok(())
+}
+
 /// The target named on the command line, as a row of the table.
 ///
 /// # Errors

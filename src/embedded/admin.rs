@@ -156,7 +156,7 @@ async fn status(State(admin): State<Admin>) -> Json<Value> {
         "now_us": now,
         "uptime_s": (now - mini.started_us) as f64 / 1e6,
         "ready": admin.readiness.is_done() && mini.is_ready(now),
-        "composing": mini.composing.load(Ordering::SeqCst),
+        "composing": mini.composing.load(Ordering::SeqCst).max(mini.visiting.load(Ordering::SeqCst)),
         "published": counts.published,
         "delivered": counts.delivered,
         "handled": counts.handled,

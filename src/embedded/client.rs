@@ -102,6 +102,12 @@ impl Client {
         }
     }
 
+    /// A client that only asks and administers, through the trace API's base URL `admin`.
+    pub fn of_admin(admin: &str) -> Self {
+        let admin = admin.to_owned();
+        Client { origin: String::new(), replica: String::new(), admin, agent: agent(ANSWER_WITHIN) }
+    }
+
     /// What it is doing.
     ///
     /// # Errors

@@ -1,12 +1,11 @@
 //! Composing a post: four services at once, six pieces, and whoever brings the sixth stores, publishes and files it.
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::faults::Chance;
 use super::lineage::Lineage;
-use super::miniature::{Miniature, Recorder};
+use super::miniature::{Busy, Miniature, Recorder};
 use super::post::{CANARY_IDS, Media, Person, Post, Url};
 use super::queue::{Message, Notification};
 
@@ -68,8 +67,8 @@ pub async fn compose(
 
 async fn run(mini: Arc<Miniature>, draft: Draft, trace: u64, parent: u64, at_us: u64) -> i64 {
     let counted = draft.creator.user_id < CANARY_IDS;
+    let _busy = counted.then(|| Busy::new(&mini.composing));
     if counted {
-        mini.composing.fetch_add(1, Ordering::SeqCst);
         mini.load.notify_waiters();
     }
     let job = Job {
@@ -90,7 +89,6 @@ async fn run(mini: Arc<Miniature>, draft: Draft, trace: u64, parent: u64, at_us:
     let post_id = job.post_id;
     if counted {
         job.recorder.report();
-        mini.composing.fetch_sub(1, Ordering::SeqCst);
     }
     post_id
 }

@@ -11,7 +11,7 @@ use axum::routing::any;
 
 use super::compose::{ComposeError, Draft, RPC_TIMEOUT, compose};
 use super::form::{Form, integer};
-use super::miniature::{Miniature, Recorder};
+use super::miniature::{Busy, Miniature, Recorder};
 use super::post::{CANARY_IDS, Media, Person, list};
 use super::read::{Page, timeline};
 use super::social::SocialError;
@@ -120,6 +120,7 @@ async fn body_form(request: Request) -> Option<Form> {
 }
 
 async fn compose_post(State(mini): State<Arc<Miniature>>, request: Request) -> Response {
+    let _busy = Busy::new(&mini.visiting);
     let visit = Visit::begin(&mini, "/wrk2-api/post/compose", "ComposePost");
     let Some(form) = body_form(request).await else { return stock_page(StatusCode::PAYLOAD_TOO_LARGE) };
     let at = visit.enter().await;

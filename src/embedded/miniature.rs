@@ -77,7 +77,9 @@ pub struct Miniature {
     pub traces: TraceMemory,
     pub truth: Arc<Truth>,
     pub faults: Switches,
-    /// Composes that have begun and not ended, the client's wait aside.
+    /// Composes that a front end has not answered, or whose spans are not reported.
+    pub visiting: AtomicU64,
+    /// Composes whose work has not ended; it goes on when the front end has given up.
     pub composing: AtomicU64,
     /// Told about every compose that begins.
     pub load: Notify,
@@ -103,6 +105,7 @@ impl Miniature {
             social: Social::default(),
             traces: TraceMemory::new(config.limits.traces),
             faults: Switches::new(config.faults.clone()),
+            visiting: AtomicU64::new(0),
             composing: AtomicU64::new(0),
             load: Notify::new(),
             ready_us: AtomicU64::new(u64::MAX),
@@ -145,6 +148,24 @@ impl Miniature {
     /// What the replica's clock shows at `us`.
     pub fn replica_clock(&self, us: u64) -> u64 {
         us.saturating_add_signed(self.faults.get().clock_skew_ms * 1000)
+    }
+}
+
+/// One more of something, as long as it lives.
+#[derive(Debug)]
+pub struct Busy<'a>(&'a AtomicU64);
+
+impl<'a> Busy<'a> {
+    /// Counts one more in `counter`.
+    pub fn new(counter: &'a AtomicU64) -> Self {
+        counter.fetch_add(1, Ordering::SeqCst);
+        Busy(counter)
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

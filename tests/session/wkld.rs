@@ -95,6 +95,7 @@ pub fn deployed(origin: &str, replica: &str) -> Session {
         jaeger_url: None,
         links: IndexMap::new(),
         pid: None,
+        delay: None,
         other: IndexMap::new(),
     };
     store.write_deployment(&deployment).unwrap();

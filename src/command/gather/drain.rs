@@ -8,8 +8,9 @@ use crate::error::Result;
 use crate::trace::jaeger::Jaeger;
 use crate::ui;
 
-/// Pause between two looks.
+/// Pause between two looks at a trace store, and at a miniature, which answers at once.
 const PAUSE: Duration = Duration::from_millis(500);
+const SHORT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Looks that must agree before a count is called stable.
 const STEADY: u32 = 3;
@@ -56,11 +57,19 @@ pub(super) fn drain(jaeger: &Jaeger, subject: &Subject, deadline: Duration) -> R
             return Ok(Settled { facts, pending });
         }
         ui::detail(format_args!("waiting for notifications: {}", look.seen));
-        std::thread::sleep(PAUSE.min(deadline.saturating_sub(waited)));
+        let pause = if look.by == "queue" { SHORT_PAUSE } else { PAUSE };
+        std::thread::sleep(pause.min(deadline.saturating_sub(waited)));
     }
 }
 
 fn look(jaeger: &Jaeger, subject: &Subject) -> Result<Look> {
+    if let Some(miniature) = subject.miniature() {
+        let status = miniature.status()?;
+        let pending = status.in_flight + status.composing;
+        let seen =
+            format!("{} queued, {} in all on their way, {} handled", status.queue_depth, pending, status.handled);
+        return Ok(Look { by: "queue", pending: Some(pending), seen, mark: status.handled });
+    }
     let now = jiff::Timestamp::now().as_millisecond();
     let notified = jaeger.calls_into(subject.app.notified_service, now)?.unwrap_or(0);
     Ok(Look {

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::Request;
 use crate::Context;
 use crate::app::App;
+use crate::embedded::client::Client;
 use crate::error::{Plain, Result};
 use crate::experiment::{TargetName, Variant};
 use crate::store::{Deployment, RunDir, RunRecord, State, StoreError, parse_yaml};
@@ -58,6 +59,13 @@ impl Subject {
             subject.jaeger_url()?;
         }
         Ok(subject)
+    }
+
+    /// The miniature that the run's traces are read from, if it is one: it knows what is still on its way.
+    pub(super) fn miniature(&self) -> Option<Client> {
+        let deployment = self.deployment.as_ref().filter(|d| d.target == TargetName::Embedded && d.pid.is_some())?;
+        let url = deployment.jaeger_url.as_deref().filter(|url| self.jaeger.as_deref() == Some(*url))?;
+        Some(Client::of_admin(url))
     }
 
     /// The address of the trace API.

@@ -59,6 +59,7 @@ pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
     let current = super::current(context, &request.selection)?;
     let endpoint = endpoint_name(&current, &request)?;
     let requests = Requests::of_endpoint(&context.store, &current, &endpoint)?;
+    super::still_running(context, &current.deployment)?;
     if let Some(EndpointKind::Steps(list)) = current.app.endpoint(&endpoint).map(|e| e.kind) {
         return tokio::task::block_in_place(|| steps::run(context, &current, &request, list));
     }
@@ -78,6 +79,7 @@ pub(crate) async fn perform(context: &Context, request: Request) -> Result<RunDi
     let current = super::current(context, &request.selection)?;
     let endpoint = endpoint_name(&current, &request)?;
     let requests = Requests::of_endpoint(&context.store, &current, &endpoint)?;
+    super::still_running(context, &current.deployment)?;
     let (dir, report) = offer(context, &request, current, &workload, &requests, &endpoint).await?;
     end(&report, Some(&context.store.relative(dir.path())))?;
     Ok(dir)

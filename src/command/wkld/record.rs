@@ -56,7 +56,7 @@ pub(super) fn begin(
         images: Vec::new(),
         hosts: vec![host::facts()],
         clock_offsets: Vec::new(),
-        delay: None,
+        delay: deployment.delay.clone(),
         started_us: jiff::Timestamp::now().as_microsecond(),
         ended_us: None,
         load: None,
