@@ -181,7 +181,7 @@ fn deployment(
     state: &State,
     record: Option<&RunRecord>,
 ) -> Result<Option<Deployment>> {
-    let tag = record.map(|record| record.tag.clone()).or_else(|| state.tag.clone());
+    let tag = record.map(|record| record.deployment.clone()).or_else(|| state.tag.clone());
     match (target.or(record.map(|record| record.target)), tag) {
         (Some(target), Some(tag)) => optional(context.store.read_deployment(target, app.name, &tag)),
         _ => Ok(None),
