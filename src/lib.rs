@@ -18,6 +18,7 @@ mod cli;
 pub mod cloud;
 mod command;
 pub mod compose;
+pub mod delay;
 pub mod embedded;
 pub mod error;
 pub mod execute;

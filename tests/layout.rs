@@ -17,6 +17,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("cli", &["*"]),
     ("command", &["*"]),
     ("compose", &[]),
+    ("delay", &["execute", "store"]),
     ("experiment", &["app", "placement", "store"]),
     ("inventory", &["placement"]),
     ("placement", &["app", "store", "inventory", "compose"]),

@@ -10,6 +10,7 @@
 
 mod basics;
 mod compose;
+mod delay;
 mod docker;
 mod engine;
 mod gather;

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use crate::Context;
 use crate::command::Selection;
-use crate::error::Result;
+use crate::delay;
+use crate::error::{Plain, Result};
 use crate::target::Runtime;
+use crate::ui;
 
 /// What was asked for; the options are described in the grammar.
 #[derive(Clone, Debug)]
@@ -65,7 +67,30 @@ pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
     }
 }
 
-/// The helper inside a container's network namespace.
-pub(crate) async fn helper(_args: &[String]) -> Result<()> {
-    Err(super::unavailable("delay-helper"))
+/// The helper inside a container's network namespace: `serve --dir DIR --lease S [--no-owner]` keeps a delay in force,
+/// `ask --dir DIR JSON` asks a running one and prints its answer.
+pub(crate) async fn helper(args: &[String]) -> Result<()> {
+    let usage = || Plain::usage("delay-helper: serve --dir DIR [--lease S] [--no-owner] | ask --dir DIR REQUEST");
+    let value = |name: &str| args.iter().position(|a| a == name).and_then(|at| args.get(at + 1));
+    let dir = PathBuf::from(value("--dir").map_or("/run/maestro-delay", String::as_str));
+    match args.first().map(String::as_str) {
+        Some("serve") => {
+            let lease = value("--lease").map_or(Ok(7200.0), |s| s.parse::<f64>()).map_err(|_| usage())?;
+            let lease = Duration::try_from_secs_f64(lease).map_err(|_| usage())?;
+            let owner = !args.iter().any(|a| a == "--no-owner");
+            Ok(delay::serve(delay::Options { dir, lease, owner }).await?)
+        }
+        Some("ask") => {
+            let request = args.last().ok_or_else(usage)?;
+            let request = serde_json::from_str(request).map_err(|error| Plain::usage(format!("request: {error}")))?;
+            match delay::control(&dir, &request).await? {
+                delay::Reply::Refused { message, exit } => Err(delay::DelayError::Helper { message, exit }.into()),
+                reply => {
+                    ui::out(serde_json::to_string(&reply).unwrap_or_default());
+                    Ok(())
+                }
+            }
+        }
+        _ => Err(usage().into()),
+    }
 }
