@@ -22,7 +22,7 @@ pub(crate) struct Request {
 
 /// Draws the figures of the config that were asked for; runs that cannot be used are named and left out.
 pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
-    let chosen = plot::read_config(&config_path(context, &request.config), &request.plots)?;
+    let chosen = plot::read_config(&plot::in_root(&context.store, &request.config), &request.plots)?;
     let output = Output {
         directory: request.out.clone().unwrap_or_else(|| context.store.plots()),
         tag: store::new_tag(),
@@ -54,12 +54,6 @@ pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
         ui::out(Value::Array(drawn.iter().map(listing).collect()));
     }
     failed.map_or(Ok(()), |error| Err(error.into()))
-}
-
-/// A config named from the current directory or from the root.
-fn config_path(context: &Context, path: &Path) -> PathBuf {
-    let in_root = context.store.resolve(path);
-    if !path.exists() && in_root.exists() { in_root } else { path.to_owned() }
 }
 
 fn formats(names: &[String]) -> Vec<Format> {

@@ -1,9 +1,12 @@
-//! `maestro report`.
+//! `maestro report`: one offline HTML file about runs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::Context;
 use crate::error::Result;
+use crate::report;
+use crate::store;
+use crate::ui;
 
 /// What was asked for; the options are described in the grammar.
 #[derive(Clone, Debug)]
@@ -12,7 +15,19 @@ pub(crate) struct Request {
     pub out: PathBuf,
 }
 
-/// Carries it out.
-pub(crate) async fn run(_context: &Context, _request: Request) -> Result<()> {
-    Err(super::unavailable("report"))
+/// Reads the runs, writes the page and names it.
+pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
+    let source = report::collect(&context.store, &request.inputs)?;
+    for run in &source.left_out {
+        ui::warn(format_args!("left out `{}`: {}", run.dir, run.why));
+    }
+    if context.dry_run {
+        ui::out(format_args!("write {} about {}", request.out.display(), ui::count(source.runs.len(), "run")));
+        return Ok(());
+    }
+    let base = request.out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let page = report::page(&source, base)?;
+    store::write_atomic(&request.out, page.as_bytes())?;
+    ui::out(request.out.display());
+    Ok(())
 }

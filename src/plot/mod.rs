@@ -10,6 +10,7 @@ mod canvas;
 mod draw;
 pub mod figure;
 mod figures;
+mod inputs;
 mod layout;
 pub mod out_file;
 mod pgf;
@@ -28,8 +29,10 @@ use crate::store::{self, Status, Store, StoreError};
 
 pub use canvas::escape;
 pub use figure::Figure;
+pub use figures::WIDTH;
+pub use inputs::{expand, in_root};
 pub use render::{Svg, font_css, svg};
-pub use run_data::{Part, Run};
+pub use run_data::{Part, Run, RunError};
 pub use table::Frame;
 
 /// A kind of figure.
@@ -258,9 +261,18 @@ pub type Config = IndexMap<String, Option<Vec<String>>>;
 /// Reads the runs in `dirs` (relative to the root of `store`) with what `needs` names. Runs that cannot be used, and
 /// void ones, are left out and named.
 pub fn load(store: &Store, dirs: &[String], needs: &[Part]) -> (Vec<Run>, Vec<LeftOut>) {
+    read_all(dirs, |dir| run_data::load(dir, &store.resolve(dir), needs))
+}
+
+/// As [`load`], with every part that a run has; only runs that cannot be identified, and void ones, are left out.
+pub fn load_present(store: &Store, dirs: &[String]) -> (Vec<Run>, Vec<LeftOut>) {
+    read_all(dirs, |dir| run_data::load_present(dir, &store.resolve(dir)))
+}
+
+fn read_all(dirs: &[String], read: impl Fn(&str) -> Result<Run, RunError>) -> (Vec<Run>, Vec<LeftOut>) {
     let (mut runs, mut left_out) = (Vec::with_capacity(dirs.len()), Vec::new());
     for dir in dirs {
-        match run_data::load(dir, &store.resolve(dir), needs) {
+        match read(dir) {
             Ok(run) if run.status == Status::Void => {
                 let why = format!("void: {}", run.reasons.join("; "));
                 left_out.push(LeftOut { dir: dir.clone(), why });

@@ -24,6 +24,22 @@ pub enum Part {
     Timeline,
 }
 
+impl Part {
+    /// All parts.
+    pub const ALL: [Part; 5] = [Part::Load, Part::Traces, Part::Sizes, Part::Spectrum, Part::Timeline];
+
+    /// The files it comes from, for messages.
+    pub fn files(self) -> &'static str {
+        match self {
+            Part::Load => "the clients' .out files",
+            Part::Traces => "traces.csv or summary.json",
+            Part::Sizes => "the storage sizes in info.yml",
+            Part::Spectrum => "latency.hgrm or the clients' .out files",
+            Part::Timeline => "timeline.csv",
+        }
+    }
+}
+
 /// Why a run directory cannot be used, in one line that names the file.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -211,39 +227,93 @@ struct Windows {
 /// # Errors
 /// [`RunError`] naming the file and what it lacks.
 pub fn load(dir: &str, path: &Path, needs: &[Part]) -> Result<Run, RunError> {
-    let run_dir = RunDir::new(path);
-    if !path.is_dir() {
-        return Err(StoreError::Missing(path.to_owned()).into());
+    let mut opened = Opened::new(dir, path)?;
+    needs.iter().try_for_each(|part| opened.read(*part))?;
+    Ok(opened.run)
+}
+
+/// Reads the run in `path`, shown as `dir`, with every part that is there and can be read.
+///
+/// # Errors
+/// [`RunError`] when it is not a run at all.
+pub fn load_present(dir: &str, path: &Path) -> Result<Run, RunError> {
+    let mut opened = Opened::new(dir, path)?;
+    for part in Part::ALL {
+        // What cannot be read is absent; `Run::has` tells.
+        opened.read(part).ok();
     }
-    let info = optional(read_info(&run_dir))?;
-    let record = optional(run_dir.read_record())?;
-    let mut run = identify(dir, path, info.as_ref(), record.as_ref())?;
-    let consistency = summary(&run_dir)?.consistency;
-    let bound = consistency.as_ref().and_then(|consistency| consistency.clock_bound_ms);
-    run.clock_bound_ms = bound.filter(|bound| *bound > 0.0);
-    let needs_outs = needs.contains(&Part::Load) || needs.contains(&Part::Spectrum);
-    let outs = if needs_outs { client_outs(&run_dir)? } else { Vec::new() };
-    if needs.contains(&Part::Load) {
-        run.load = Some(load_part(path, &outs, record.as_ref())?);
+    Ok(opened.run)
+}
+
+/// A run directory with the files that several parts come from.
+struct Opened {
+    run_dir: RunDir,
+    info: Option<Info>,
+    record: Option<RunRecord>,
+    consistency: Option<ConsistencySummary>,
+    outs: Option<Vec<OutFile>>,
+    run: Run,
+}
+
+impl Opened {
+    fn new(dir: &str, path: &Path) -> Result<Self, RunError> {
+        let run_dir = RunDir::new(path);
+        if !path.is_dir() {
+            return Err(StoreError::Missing(path.to_owned()).into());
+        }
+        let info = optional(read_info(&run_dir))?;
+        let record = optional(run_dir.read_record())?;
+        let mut run = identify(dir, path, info.as_ref(), record.as_ref())?;
+        let consistency = summary(&run_dir)?.consistency;
+        let bound = consistency.as_ref().and_then(|consistency| consistency.clock_bound_ms);
+        run.clock_bound_ms = bound.filter(|bound| *bound > 0.0);
+        Ok(Opened { run_dir, info, record, consistency, outs: None, run })
     }
-    if needs.contains(&Part::Spectrum) {
-        run.spectrum = spectrum_part(&run_dir, &outs)?;
+
+    fn read(&mut self, part: Part) -> Result<(), RunError> {
+        match part {
+            Part::Load => {
+                self.read_outs()?;
+                let outs = self.outs.as_deref().unwrap_or_default();
+                self.run.load = Some(load_part(self.run_dir.path(), outs, self.record.as_ref())?);
+            }
+            Part::Spectrum => {
+                self.read_outs()?;
+                self.run.spectrum = spectrum_part(&self.run_dir, self.outs.as_deref().unwrap_or_default())?;
+            }
+            Part::Traces => {
+                let (traces, completeness) = match &self.consistency {
+                    Some(consistency) if consistency.violations.n > 0 => measured(consistency),
+                    _ => from_csv(&self.run_dir)?,
+                };
+                self.run.completeness = ledger_share(self.record.as_ref()).or(completeness);
+                self.run.traces = Some(traces);
+            }
+            Part::Sizes => self.run.sizes = Some(sizes_part(self.run_dir.path(), self.info.as_ref())?),
+            Part::Timeline => self.run.timeline = timeline_part(&self.run_dir)?,
+        }
+        Ok(())
     }
-    if needs.contains(&Part::Traces) {
-        let (traces, completeness) = match consistency {
-            Some(consistency) if consistency.violations.n > 0 => measured(consistency),
-            _ => from_csv(&run_dir)?,
-        };
-        run.completeness = ledger_share(record.as_ref()).or(completeness);
-        run.traces = Some(traces);
+
+    fn read_outs(&mut self) -> Result<(), RunError> {
+        if self.outs.is_none() {
+            self.outs = Some(client_outs(&self.run_dir)?);
+        }
+        Ok(())
     }
-    if needs.contains(&Part::Sizes) {
-        run.sizes = Some(sizes_part(path, info.as_ref())?);
+}
+
+impl Run {
+    /// Whether this part was read.
+    pub fn has(&self, part: Part) -> bool {
+        match part {
+            Part::Load => self.load.is_some(),
+            Part::Traces => self.traces.is_some(),
+            Part::Sizes => self.sizes.is_some(),
+            Part::Spectrum => !self.spectrum.is_empty(),
+            Part::Timeline => !self.timeline.is_empty(),
+        }
     }
-    if needs.contains(&Part::Timeline) {
-        run.timeline = timeline_part(&run_dir)?;
-    }
-    Ok(run)
 }
 
 /// A file that may be absent.
@@ -366,7 +436,7 @@ fn sizes_part(path: &Path, info: Option<&Info>) -> Result<Sizes, RunError> {
 }
 
 /// What gather already measured, and the share of complete traces.
-fn measured(summary: ConsistencySummary) -> (Traces, Option<f64>) {
+fn measured(summary: &ConsistencySummary) -> (Traces, Option<f64>) {
     let traces = Traces {
         violations: summary.violations.k,
         observations: summary.violations.n,
@@ -374,8 +444,8 @@ fn measured(summary: ConsistencySummary) -> (Traces, Option<f64>) {
         p50: summary.window.p50,
         p90: summary.window.p90,
         p99: summary.window.p99,
-        cdf: summary.cdf,
-        seconds: summary.timeline,
+        cdf: thinned(&summary.cdf),
+        seconds: summary.timeline.clone(),
     };
     (traces, summary.completeness)
 }
@@ -415,6 +485,14 @@ fn from_csv(run_dir: &RunDir) -> Result<(Traces, Option<f64>), RunError> {
 
 /// The most points of a curve: more cannot be told apart in a figure.
 const CURVE_POINTS: usize = 200;
+
+/// At most [`CURVE_POINTS`] points of a curve, its ends among them.
+fn thinned(curve: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    if curve.len() <= CURVE_POINTS {
+        return curve.to_vec();
+    }
+    (0..CURVE_POINTS).map(|i| curve[i * (curve.len() - 1) / (CURVE_POINTS - 1)]).collect()
+}
 
 /// The distribution of `sorted` windows at no more than [`CURVE_POINTS`] places.
 fn cdf(sorted: &[f64]) -> Vec<(f64, f64)> {

@@ -272,7 +272,7 @@ mod tests {
     #[test]
     fn one_decade_or_less_still_has_readable_numbers() {
         assert_eq!(labels(&Scale::around(Kind::Log, [3.1, 27.0]), 6), ["5", "10", "20"]);
-        assert_eq!(labels(&Scale::around(Kind::Log, [250.0, 1800.0]), 3), ["500", "1000", "2000"]);
+        assert_eq!(labels(&Scale::around(Kind::Log, [250.0, 1800.0]), 4), ["200", "500", "1000", "2000"]);
         assert!(labels(&Scale::around(Kind::Log, [70.0, 76.0]), 6).len() >= 2);
         assert!(labels(&Scale::around(Kind::Log, [0.21, 0.22]), 6).len() >= 2);
     }

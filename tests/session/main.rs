@@ -9,6 +9,7 @@
 )]
 
 mod basics;
+mod compare;
 mod compose;
 mod delay;
 mod docker;
@@ -20,6 +21,7 @@ mod harness;
 #[path = "../hosts/mod.rs"]
 mod hosts;
 mod plot;
+mod report;
 mod ssh;
 mod store_server;
 mod swarm;

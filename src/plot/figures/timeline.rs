@@ -16,12 +16,18 @@ pub fn build(runs: &[Run]) -> Result<Drawing, PlotError> {
     let all = cells(runs);
     let shown = at_peak(&all);
     let pairs = pairs(&shown);
-    let seconds = |cell: &Cell<'_>| cell.runs.first().map(|run| run.timeline.clone()).unwrap_or_default();
-    let last = shown.iter().flat_map(seconds).map(|second| second.second).fold(1.0, f64::max);
+    let seconds = shown.iter().filter_map(|cell| cell.runs.first()).flat_map(|run| &run.timeline);
+    let last = seconds.map(|second| second.second).fold(1.0, f64::max);
+    let step = ((last + 1.0) / MOST_POINTS).ceil().max(1.0);
     let x = Scale { kind: Kind::Linear, low: 0.0, high: last + 1.0 };
-    let blocks = pairs.iter().flat_map(|pair| blocks(&shown, pair, &x)).collect();
+    let blocks = pairs.iter().flat_map(|pair| blocks(&shown, pair, (&x, step))).collect();
     let columns = if pairs.len() > 1 { 2 } else { 1 };
     let what = "The first round of each variant at the highest rate that both have; the warm-up is shown.";
+    let what = if step > 1.0 {
+        format!("{what} One point per {step} s: mean throughput, highest p99, share of violations.")
+    } else {
+        what.to_owned()
+    };
     let notes = quality_notes(format!("{}. {what}", plural(shown.len(), "run")), &shown);
     let figure = Figure {
         title: "Throughput, p99 latency and violations second by second".into(),
@@ -36,26 +42,34 @@ pub fn build(runs: &[Run]) -> Result<Drawing, PlotError> {
     Ok(Drawing { figure, frames: vec![frame(&shown)], facts: Vec::new(), printed: None })
 }
 
-/// A value of one second of a run.
-type Value = fn(&Run, &Second) -> Option<f64>;
+/// More points than this on one curve cannot be told apart.
+const MOST_POINTS: f64 = 300.0;
 
-fn answered(_: &Run, second: &Second) -> Option<f64> {
-    Some(second.ok)
+/// Points with a value to show when pointed at, on one curve.
+const MOST_HOVERS: usize = 60;
+
+/// One value of some seconds of a run.
+type Value = fn(&Run, &[Second]) -> Option<f64>;
+
+fn answered(_: &Run, seconds: &[Second]) -> Option<f64> {
+    Some(seconds.iter().map(|second| second.ok).sum::<f64>() / seconds.len() as f64)
 }
 
-fn p99(_: &Run, second: &Second) -> Option<f64> {
-    second.p99_ms
+fn p99(_: &Run, seconds: &[Second]) -> Option<f64> {
+    seconds.iter().filter_map(|second| second.p99_ms).reduce(f64::max)
 }
 
-/// Violations among the requests that began in this second, percent.
-fn violations(run: &Run, second: &Second) -> Option<f64> {
-    let traces = run.traces.as_ref()?;
-    let counts = traces.seconds.iter().find(|counts| counts.second as f64 == second.second)?;
-    (counts.complete > 0).then(|| 100.0 * counts.violations as f64 / counts.complete as f64)
+/// Violations among the requests that began in these seconds, percent.
+fn violations(run: &Run, seconds: &[Second]) -> Option<f64> {
+    let (first, last) = (seconds.first()?.second, seconds.last()?.second);
+    let counted = run.traces.as_ref()?.seconds.iter();
+    let within = counted.filter(|counts| (first..=last).contains(&(counts.second as f64)));
+    let (k, n) = within.fold((0, 0), |(k, n), counts| (k + counts.violations, n + counts.complete));
+    (n > 0).then(|| 100.0 * k as f64 / n as f64)
 }
 
 /// Three panels below each other.
-fn blocks(shown: &[Cell<'_>], pair: &str, x: &Scale) -> Vec<Block> {
+fn blocks(shown: &[Cell<'_>], pair: &str, x: (&Scale, f64)) -> Vec<Block> {
     let rows: [(&str, Value, bool); 3] =
         [("Requests/s", answered, false), ("p99 (ms)", p99, true), ("Violations (%)", violations, false)];
     let block = |(row, (label, value, log)): (usize, (&str, Value, bool))| Block {
@@ -65,17 +79,22 @@ fn blocks(shown: &[Cell<'_>], pair: &str, x: &Scale) -> Vec<Block> {
     rows.into_iter().enumerate().map(block).collect()
 }
 
-fn panel(shown: &[Cell<'_>], pair: &str, x: &Scale, (label, value, log): (&str, Value, bool)) -> Panel {
+fn panel(shown: &[Cell<'_>], pair: &str, (x, step): (&Scale, f64), (label, value, log): (&str, Value, bool)) -> Panel {
     let mut marks = Vec::new();
     let mut values = Vec::new();
     for cell in shown.iter().filter(|cell| cell.pair == pair) {
         let Some(run) = cell.runs.first() else { continue };
         let mut points = Vec::new();
-        for second in &run.timeline {
-            let Some(y) = value(run, second) else { continue };
+        let steps: Vec<&[Second]> = run.timeline.chunks(step as usize).collect();
+        let every = steps.len().div_ceil(MOST_HOVERS).max(1);
+        for (i, seconds) in steps.into_iter().enumerate() {
+            let (Some(first), Some(y)) = (seconds.first(), value(run, seconds)) else { continue };
             values.push(y);
-            let hover = format!("{}, second {}: {label} {}", cell_name(cell), short(second.second), short(y));
-            points.push(Point { hover, ..Point::new(second.second + 0.5, y) });
+            let mut point = Point::new(first.second + step / 2.0, y);
+            if i % every == 0 {
+                point.hover = format!("{}, second {}: {label} {}", cell_name(cell), short(first.second), short(y));
+            }
+            points.push(point);
         }
         marks.push(Mark::Line { points, color: color(cell.variant), width: 1.2, marker: Marker::None, dashed: false });
     }
@@ -107,7 +126,7 @@ fn frame(shown: &[Cell<'_>]) -> Frame {
                 json!(second.errors),
                 json!(second.p50_ms),
                 json!(second.p99_ms),
-                json!(violations(run, second)),
+                json!(violations(run, std::slice::from_ref(second))),
             ]);
         }
     }

@@ -53,8 +53,10 @@ fn stacks(cells: &[Cell<'_>], pair: &str) -> Vec<Stack> {
 
 fn panel(stacks: &[Stack], pair: &str, y: &Scale) -> Panel {
     let of_pair: Vec<&Stack> = stacks.iter().filter(|stack| stack.pair == pair).collect();
+    // A few bars need not fill the panel.
+    let width = (0.14 * of_pair.len() as f64).min(0.5);
     let marks: Vec<Mark> =
-        of_pair.iter().enumerate().flat_map(|(i, stack)| stack.marks(i as f64, 0.5, color)).collect();
+        of_pair.iter().enumerate().flat_map(|(i, stack)| stack.marks(i as f64, width, color)).collect();
     let rates = of_pair.iter().map(|stack| short(stack.rate)).collect();
     Panel {
         weight: 1.0,
