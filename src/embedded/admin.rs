@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use axum::body::{Body, Bytes, to_bytes};
-use axum::extract::{Path, Request, State};
+use axum::body::to_bytes;
+use axum::extract::{Request, State};
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use futures_util::stream;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -17,16 +16,15 @@ use tokio::sync::watch;
 use super::control::{Applied, LinkControl, LinkOrder, LinkSchedule};
 use super::faults::Faults;
 use super::form::Form;
-use super::jaeger::{DependencyQuery, FRAME, TraceQuery, dependencies_json, error_json, names_json, write_trace};
+use super::jaeger::error_json;
 use super::link::LinkRule;
 use super::miniature::Miniature;
 use super::probe;
+use super::query::{Traces, query_api};
 use super::ready::Readiness;
-use super::spans::Trace;
+use super::spans::TraceMemory;
 use crate::app::App;
 
-/// Traces written per piece of an answer.
-const TRACES_PER_PIECE: usize = 64;
 /// Largest request body, bytes.
 const BODY_LIMIT: usize = 1 << 20;
 const INDEX: &str = "The embedded miniature of maestro.\n\n\
@@ -54,13 +52,9 @@ pub struct Admin {
 
 /// All routes of the third port.
 pub fn router(admin: Admin) -> Router {
+    let traces = query_api(admin.mini.clone());
     Router::new()
         .route("/", get(|| async { INDEX }))
-        .route("/api/traces", get(traces))
-        .route("/api/traces/{id}", get(one_trace))
-        .route("/api/services", get(services))
-        .route("/api/services/{service}/operations", get(operations))
-        .route("/api/dependencies", get(dependencies))
         .route("/maestro/status", get(status))
         .route("/maestro/ready", get(ready))
         .route("/maestro/services", get(replicas))
@@ -72,6 +66,21 @@ pub fn router(admin: Admin) -> Router {
         .route("/maestro/truth", get(truth))
         .route("/maestro/stop", post(stop))
         .with_state(admin)
+        .merge(traces)
+}
+
+impl Traces for Miniature {
+    fn memory(&self) -> &TraceMemory {
+        &self.traces
+    }
+
+    fn now_us(&self) -> u64 {
+        self.clock.now_us()
+    }
+
+    fn hide_dependencies(&self) -> bool {
+        self.faults.get().empty_dependencies
+    }
 }
 
 fn form(uri: &Uri) -> Form {
@@ -80,62 +89,6 @@ fn form(uri: &Uri) -> Form {
 
 fn bad(message: &str) -> Response {
     (StatusCode::BAD_REQUEST, Json(error_json(400, message))).into_response()
-}
-
-async fn traces(State(admin): State<Admin>, uri: Uri) -> Response {
-    match TraceQuery::parse(&form(&uri), admin.mini.clock.now_us()) {
-        Ok(query) => traces_response(query.find(&admin.mini.traces)),
-        Err(message) => bad(&message),
-    }
-}
-
-async fn one_trace(State(admin): State<Admin>, Path(id): Path<String>) -> Response {
-    match u64::from_str_radix(&id, 16).ok().map(|id| admin.mini.traces.trace(id)) {
-        Some(Some(trace)) => traces_response(vec![trace]),
-        Some(None) => (StatusCode::NOT_FOUND, Json(error_json(404, "trace not found"))).into_response(),
-        None => bad("malformed trace ID"),
-    }
-}
-
-/// Written piece by piece: a long answer is never whole in memory.
-fn traces_response(traces: Vec<Trace>) -> Response {
-    let pieces = traces.len().div_ceil(TRACES_PER_PIECE);
-    let body = (0..pieces).map(move |piece| {
-        let from = piece * TRACES_PER_PIECE;
-        let mut out = Vec::with_capacity(TRACES_PER_PIECE * 8192);
-        for (i, trace) in traces.iter().enumerate().skip(from).take(TRACES_PER_PIECE) {
-            if i > 0 {
-                out.push(b',');
-            }
-            write_trace(&mut out, trace);
-        }
-        Bytes::from(out)
-    });
-    let (open, close) = (Bytes::from_static(FRAME.0.as_bytes()), Bytes::from_static(FRAME.1.as_bytes()));
-    let pieces = std::iter::once(open).chain(body).chain(std::iter::once(close));
-    let body = Body::from_stream(stream::iter(pieces.map(Ok::<_, std::convert::Infallible>)));
-    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
-}
-
-async fn services(State(admin): State<Admin>) -> Json<Value> {
-    Json(names_json(admin.mini.traces.services()))
-}
-
-async fn operations(State(admin): State<Admin>, Path(service): Path<String>) -> Json<Value> {
-    let traces = admin.mini.traces.traces();
-    let spans = traces.iter().flat_map(Trace::spans).filter(|span| span.service == service);
-    let names: std::collections::BTreeSet<&str> = spans.map(|span| span.operation).collect();
-    Json(names_json(names))
-}
-
-async fn dependencies(State(admin): State<Admin>, uri: Uri) -> Response {
-    match DependencyQuery::parse(&form(&uri), admin.mini.clock.now_us()) {
-        Ok(_) if admin.mini.faults.get().empty_dependencies => {
-            Json(dependencies_json(&std::collections::BTreeMap::new())).into_response()
-        }
-        Ok(query) => Json(dependencies_json(&query.find(&admin.mini.traces))).into_response(),
-        Err(message) => bad(&message),
-    }
 }
 
 async fn status(State(admin): State<Admin>) -> Json<Value> {

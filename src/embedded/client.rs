@@ -6,9 +6,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::canary::{Canary, agent};
 use super::control::{LinkOrder, LinkSchedule};
 use super::link::LinkRule;
-use super::post::CANARY_IDS;
 use super::probe::Measured;
 use crate::error::{Exit, Fault};
 use crate::store::MiniatureRecord;
@@ -16,9 +16,8 @@ use crate::store::MiniatureRecord;
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// A probe of a slow link takes its time.
 const PROBE_WITHIN: Duration = Duration::from_secs(200);
-const CANARY_EVERY: Duration = Duration::from_millis(5);
-const AUTHOR: i64 = CANARY_IDS + 1;
-const READER: i64 = CANARY_IDS + 2;
+/// Pause before another canary is sent.
+const CANARY_EVERY: Duration = Duration::from_millis(50);
 
 /// Why the miniature could not be talked to.
 #[derive(Debug, thiserror::Error)]
@@ -85,8 +84,7 @@ pub struct Status {
 /// A client of one miniature. Calls block.
 #[derive(Clone, Debug)]
 pub struct Client {
-    origin: String,
-    replica: String,
+    canary: Canary,
     admin: String,
     agent: ureq::Agent,
 }
@@ -95,8 +93,7 @@ impl Client {
     /// A client of the miniature that wrote `record`.
     pub fn new(record: &MiniatureRecord) -> Self {
         Client {
-            origin: record.origin_url.clone(),
-            replica: record.replica_url.clone(),
+            canary: Canary::new(&record.origin_url, &record.replica_url),
             admin: record.jaeger_url.clone(),
             agent: agent(ANSWER_WITHIN),
         }
@@ -104,8 +101,7 @@ impl Client {
 
     /// A client that only asks and administers, through the trace API's base URL `admin`.
     pub fn of_admin(admin: &str) -> Self {
-        let admin = admin.to_owned();
-        Client { origin: String::new(), replica: String::new(), admin, agent: agent(ANSWER_WITHIN) }
+        Client { canary: Canary::new("", ""), admin: admin.to_owned(), agent: agent(ANSWER_WITHIN) }
     }
 
     /// What it is doing.
@@ -177,48 +173,15 @@ impl Client {
     pub fn canary(&self, within: Duration) -> Result<Duration, ClientError> {
         let begin = Instant::now();
         loop {
-            let last_seen = match self.one_canary(begin + within) {
+            let missed = match self.canary.once(begin + within) {
                 Ok(()) => return Ok(begin.elapsed()),
-                Err(last_seen) => last_seen,
+                Err(missed) => missed,
             };
             if begin.elapsed() >= within {
-                return Err(ClientError::NoCanary { after: within, last_seen });
-            }
-            std::thread::sleep(CANARY_EVERY * 10);
-        }
-    }
-
-    fn one_canary(&self, deadline: Instant) -> Result<(), String> {
-        for (user_id, username) in [(AUTHOR, "maestro_canary"), (READER, "maestro_canary_reader")] {
-            let form = format!("first_name=c&last_name=c&username={username}&password=c&user_id={user_id}");
-            let (status, body) = self.post("user/register", &form)?;
-            if status != 200 && !body.contains("already existed") {
-                return Err(format!("register: {status} {body}"));
-            }
-        }
-        let (status, body) = self.post("user/follow", &format!("user_id={READER}&followee_id={AUTHOR}"))?;
-        if status != 200 {
-            return Err(format!("follow: {status} {body}"));
-        }
-        let form = format!("user_id={AUTHOR}&username=maestro_canary&post_type=0&text=canary");
-        let (status, body) = self.post("post/compose", &form)?;
-        let post_id = body.rsplit_once('#').map(|(_, id)| id.trim()).filter(|_| status == 200);
-        let post_id = post_id.ok_or_else(|| format!("compose: {status} {body}"))?;
-        let url = format!("{}/wrk2-api/home-timeline/read?user_id={READER}&start=0&stop=1", self.replica);
-        loop {
-            let (status, body) = text(self.agent.get(&url).call())?;
-            if status == 200 && body.contains(&format!("\"{post_id}\"")) {
-                return Ok(());
-            }
-            if Instant::now() >= deadline {
-                return Err(format!("home timeline without the canary post: {status} {body}"));
+                return Err(ClientError::NoCanary { after: within, last_seen: missed.last_seen });
             }
             std::thread::sleep(CANARY_EVERY);
         }
-    }
-
-    fn post(&self, route: &str, form: &str) -> Result<(u16, String), String> {
-        text(self.agent.post(format!("{}/wrk2-api/{route}", self.origin)).send(form))
     }
 
     fn json<T: DeserializeOwned>(&self, url: &str) -> Result<T, ClientError> {
@@ -247,15 +210,4 @@ impl Client {
 fn parse<T: DeserializeOwned>(url: &str, text: &str) -> Result<T, ClientError> {
     serde_json::from_str(text)
         .map_err(|error| ClientError::Refused { url: url.to_owned(), message: format!("unexpected answer: {error}") })
-}
-
-/// Straight to the miniature, whatever proxies the environment names.
-fn agent(within: Duration) -> ureq::Agent {
-    ureq::Agent::config_builder().timeout_global(Some(within)).http_status_as_error(false).proxy(None).build().into()
-}
-
-fn text(answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<(u16, String), String> {
-    let mut answer = answer.map_err(|error| error.to_string())?;
-    let body = answer.body_mut().read_to_string().map_err(|error| error.to_string())?;
-    Ok((answer.status().as_u16(), body.trim_end().to_owned()))
 }

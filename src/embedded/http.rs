@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::{Body, to_bytes};
+use axum::body::to_bytes;
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, Uri, header};
+use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use axum::routing::any;
 
+use super::answer::Answer;
 use super::compose::{ComposeError, Draft, RPC_TIMEOUT, compose};
 use super::form::{Form, integer};
 use super::miniature::{Busy, Miniature, Recorder};
@@ -21,8 +22,6 @@ use crate::app::Side;
 /// nginx's limit on a request's body, bytes.
 const BODY_LIMIT: usize = 1 << 20;
 const NGINX: &str = "nginx-web-server";
-const PLAIN: &str = "application/octet-stream";
-const JSON: &str = "application/json; charset=utf-8";
 
 /// Both front ends answer alike: what differs between them is only where they stand.
 pub fn router(mini: Arc<Miniature>) -> Router {
@@ -35,41 +34,6 @@ pub fn router(mini: Arc<Miniature>) -> Router {
         .route("/wrk2-api/user/unfollow", any(unfollow))
         .fallback(|| async { stock_page(StatusCode::NOT_FOUND) })
         .with_state(mini)
-}
-
-/// An answer before it is a response: status, content type, body.
-struct Answer(StatusCode, &'static str, String);
-
-impl Answer {
-    /// The application's `say`: a line of text.
-    fn say(status: StatusCode, text: impl std::fmt::Display) -> Self {
-        Answer(status, PLAIN, format!("{text}\n"))
-    }
-
-    fn incomplete() -> Self {
-        Answer::say(StatusCode::BAD_REQUEST, "Incomplete arguments")
-    }
-
-    fn empty() -> Self {
-        Answer(StatusCode::OK, PLAIN, String::new())
-    }
-
-    fn stock(status: StatusCode) -> Self {
-        let title = format!("{} {}", status.as_u16(), status.canonical_reason().unwrap_or_default());
-        let body = format!(
-            "<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{title}</h1></center>\r\n\
-             <hr><center>openresty/1.15.8.1rc1</center>\r\n</body>\r\n</html>\r\n"
-        );
-        Answer(status, "text/html", body)
-    }
-
-    fn into_response(self) -> Response {
-        let Answer(status, content_type, body) = self;
-        let mut response = Response::new(Body::from(body));
-        *response.status_mut() = status;
-        response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(content_type));
-        response
-    }
 }
 
 fn stock_page(status: StatusCode) -> Response {
@@ -102,7 +66,7 @@ impl<'a> Visit<'a> {
     fn end(self, answer: Answer, traced: bool) -> Response {
         let Visit { recorder, mut request, mut location, handler, .. } = self;
         recorder.end(handler);
-        let code = i64::from(answer.0.as_u16());
+        let code = i64::from(answer.status().as_u16());
         request.int("http.status_code", code);
         location.int("http.status_code", code);
         recorder.end(request);
@@ -179,10 +143,7 @@ async fn read(visit: Visit<'_>, side: Side, name: &str, uri: &Uri) -> Response {
     let page = Page { user_id, start, stop };
     let posts = timeline(visit.mini, &visit.recorder, side, page, visit.handler.id, at);
     let answer = match tokio::time::timeout(RPC_TIMEOUT, posts).await {
-        Ok(Ok(posts)) => {
-            let posts = list(posts.iter().map(|post| post.json()).collect());
-            Answer(StatusCode::OK, JSON, format!("{posts}\n"))
-        }
+        Ok(Ok(posts)) => Answer::json(&list(posts.iter().map(|post| post.json()).collect())),
         Ok(Err(error)) => Answer::say(StatusCode::INTERNAL_SERVER_ERROR, format_args!("Get {name} failure: {error}")),
         Err(_) => Answer::stock(StatusCode::INTERNAL_SERVER_ERROR),
     };

@@ -10,6 +10,8 @@
 //! command line. [`serve`] is the body of the background process, [`process`] starts, finds and stops it.
 
 mod admin;
+pub mod answer;
+pub mod canary;
 pub mod client;
 pub mod clock;
 mod compose;
@@ -17,17 +19,18 @@ pub mod config;
 pub mod control;
 pub mod dist;
 pub mod faults;
-mod form;
+pub mod form;
 mod http;
-mod ids;
+pub mod ids;
 pub mod jaeger;
 mod lineage;
 pub mod link;
 mod miniature;
 mod notify;
-mod post;
+pub mod post;
 pub mod probe;
 pub mod process;
+pub mod query;
 mod queue;
 mod read;
 pub mod ready;

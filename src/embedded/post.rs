@@ -1,5 +1,6 @@
 //! A post, and the two forms others see of it: its document in the store and its JSON in a timeline.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::ids::ObjectId;
@@ -8,7 +9,7 @@ use super::ids::ObjectId;
 pub const CANARY_IDS: i64 = 9_000_000_000_000_000_000;
 
 /// Somebody named in a post, or its author.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Person {
     /// User id.
     pub user_id: i64,
@@ -17,7 +18,7 @@ pub struct Person {
 }
 
 /// A link in a text.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Url {
     /// What the text says.
     pub shortened: String,
@@ -26,7 +27,7 @@ pub struct Url {
 }
 
 /// An attached picture or video.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Media {
     /// Its id.
     pub media_id: i64,
@@ -35,7 +36,7 @@ pub struct Media {
 }
 
 /// One post.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Post {
     /// Document id.
     pub oid: ObjectId,
