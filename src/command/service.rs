@@ -1,4 +1,4 @@
-//! `maestro service (hidden)`.
+//! `maestro service ROLE` (hidden): one process of socialNetworkMini.
 
 use crate::error::Result;
 
@@ -10,6 +10,6 @@ pub(crate) struct Request {
 }
 
 /// Carries it out.
-pub(crate) async fn run(_request: Request) -> Result<()> {
-    Err(super::unavailable("service"))
+pub(crate) async fn run(request: Request) -> Result<()> {
+    crate::service::serve(&request.role, &request.args).await
 }
