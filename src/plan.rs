@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::experiment::Variant;
+use crate::local::ContainerStep;
 
 /// Everything that one command is going to do.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -39,6 +40,8 @@ pub enum Step {
     },
     /// Something about the embedded miniature.
     Embedded(EmbeddedStep),
+    /// Something about containers of one engine.
+    Container(ContainerStep),
 }
 
 /// States of the embedded miniature.
@@ -103,6 +106,7 @@ impl fmt::Display for Step {
                 write!(f, "EnsureFile {} ({} bytes)", path.display(), content.len())
             }
             Step::Embedded(step) => step.fmt(f),
+            Step::Container(step) => step.fmt(f),
         }
     }
 }

@@ -90,6 +90,16 @@ fn write_line(to: &mut dyn Write, line: &dyn Display) {
     }
 }
 
+/// A line of a service's log, on stdout; on a terminal each service (told apart by `number`) has a colour of its own.
+pub fn service_line(number: usize, service: &str, text: &str) {
+    const COLOURS: [u8; 6] = [36, 33, 32, 35, 34, 31];
+    if io::stdout().is_terminal() {
+        out(format_args!("\x1b[{}m{service} |\x1b[0m {text}", COLOURS[number % COLOURS.len()]));
+    } else {
+        out(format_args!("{service} | {text}"));
+    }
+}
+
 /// Asks `question` on the terminal; false without a terminal to ask on.
 pub fn confirm(question: &str) -> bool {
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {

@@ -3,6 +3,7 @@
 mod graph;
 mod social_endpoints;
 mod social_network;
+mod social_network_mini;
 
 use crate::trace::Shape;
 
@@ -113,6 +114,59 @@ pub struct Endpoint {
     pub kind: EndpointKind,
 }
 
+/// Where an app's compose file comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ComposeFile {
+    /// It travels inside this binary.
+    Shipped(&'static str),
+    /// It lies in the app's source tree, at this path.
+    InTree(&'static str),
+}
+
+/// What a store says about the posts in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreSizes {
+    /// All posts with their indexes and bookkeeping, bytes.
+    pub total_bytes: u64,
+    /// One post on average, bytes.
+    pub mean_bytes: u64,
+}
+
+/// How a store is asked about the posts in it.
+#[derive(Clone, Copy, Debug)]
+pub struct PostSizes {
+    /// The store's service.
+    pub service: &'static str,
+    /// A command inside its container.
+    pub command: &'static [&'static str],
+    /// Understands the command's stdout.
+    pub parse: fn(&str) -> Option<StoreSizes>,
+}
+
+/// How an app runs as containers.
+#[derive(Clone, Copy, Debug)]
+pub struct Containers {
+    /// Its compose file.
+    pub compose: ComposeFile,
+    /// A command inside a setup job's container that succeeds when the job is done.
+    pub setup_check: &'static [&'static str],
+    /// The service, and the file that appears in its container when it is about to serve.
+    pub sync_file: Option<(&'static str, &'static str)>,
+    /// How the post store is asked for its size.
+    pub post_sizes: PostSizes,
+    /// A service whose image is this very binary.
+    pub own_image: Option<&'static str>,
+}
+
+/// Reads two numbers, possibly with decimals, each on a line of its own: the total and the mean size in bytes.
+fn two_numbers(text: &str) -> Option<StoreSizes> {
+    let mut numbers = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(|line| {
+        let number: f64 = line.parse().ok()?;
+        (number.is_finite() && number >= 0.0).then_some(number as u64)
+    });
+    Some(StoreSizes { total_bytes: numbers.next()??, mean_bytes: numbers.next()?? })
+}
+
 /// An application as data.
 #[derive(Clone, Copy, Debug)]
 pub struct App {
@@ -142,10 +196,12 @@ pub struct App {
     pub notified_service: &'static str,
     /// Which spans and tags make an observation.
     pub shape: Shape,
+    /// How it runs as containers.
+    pub containers: Containers,
 }
 
 /// Every application maestro knows.
-pub static APPS: &[App] = &[social_network::APP];
+pub static APPS: &[App] = &[social_network::APP, social_network_mini::APP];
 
 impl App {
     /// The app called `name`.
@@ -156,5 +212,18 @@ impl App {
     /// The endpoint called `name`.
     pub fn endpoint(&self, name: &str) -> Option<&'static Endpoint> {
         self.endpoints.iter().find(|endpoint| endpoint.name == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_two_numbers() {
+        assert_eq!(two_numbers("4096\n612.7\n"), Some(StoreSizes { total_bytes: 4096, mean_bytes: 612 }));
+        assert_eq!(two_numbers("4096\n"), None);
+        assert_eq!(two_numbers("uncaught exception\n1\n"), None);
+        assert_eq!(two_numbers("NaN\n1\n"), None);
     }
 }

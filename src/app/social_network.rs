@@ -1,6 +1,6 @@
 //! DeathStarBench's socialNetwork with Antipode (branch `antipode-xtrace` of the fork).
 
-use super::{App, Door, Service, Side, Toggle};
+use super::{App, ComposeFile, Containers, Door, PostSizes, Service, Side, Toggle, two_numbers};
 use crate::trace::{Place, Shape};
 
 const fn service(name: &'static str, side: Side) -> Service {
@@ -60,7 +60,7 @@ const fn fanout(tag: &'static str) -> Place {
     Place { operation: "FanoutHomeTimelines", tag }
 }
 
-const SHAPE: Shape = Shape {
+pub(super) const SHAPE: Shape = Shape {
     start: "/wrk2-api/post/compose",
     post: Place { operation: "_ComposeAndUpload", tag: "composepost_id" },
     written: Place { operation: "StorePost", tag: "poststorage_post_written_ts" },
@@ -98,4 +98,21 @@ pub(super) const APP: App = App {
     traced_service: "compose-post-service",
     notified_service: "write-home-timeline-service-us",
     shape: SHAPE,
+    containers: Containers {
+        compose: ComposeFile::InTree("docker-compose.yml"),
+        setup_check: &["dockerize", "-wait", "tcp://localhost:8000", "-timeout", "1s"],
+        sync_file: Some(("compose-post-service", "/tmp/dockerize.sync")),
+        post_sizes: PostSizes {
+            service: "post-storage-mongodb-eu",
+            command: &[
+                "mongo",
+                "--quiet",
+                "post",
+                "--eval",
+                "print(db.post.totalSize()); print(db.stats().avgObjSize)",
+            ],
+            parse: two_numbers,
+        },
+        own_image: None,
+    },
 };

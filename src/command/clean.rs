@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::Context;
-use crate::command::{self, Selection};
+use crate::command::{self, Selection, compose_file};
 use crate::error::Result;
 use crate::execute::{Live, carry_out};
 use crate::store::read_text;
@@ -34,7 +34,14 @@ pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
     let mut current = super::current(context, &request.selection)?;
     let dir = context.store.deploy_dir(current.target, current.app.name, &current.deployment.tag);
     let placement = read_text(&dir.join("placement.yml"))?;
-    let site = Site { app: current.app, deployment: &current.deployment, dir, placement: &placement };
+    let compose = compose_file::of_deployment(&dir)?;
+    let site = Site {
+        app: current.app,
+        deployment: &current.deployment,
+        dir,
+        placement: &placement,
+        compose: compose.as_ref(),
+    };
     let mode = if request.strong { CleanMode::Strong } else { CleanMode::Services };
     let mut plan = target.clean(&site, mode)?;
     let restarted = current.deployment.variant.filter(|_| request.restart);

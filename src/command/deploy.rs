@@ -6,11 +6,11 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use crate::Context;
-use crate::command::Selection;
+use crate::command::{Selection, compose_file};
 use crate::error::{Plain, Result};
 use crate::execute::{Live, carry_out};
 use crate::store::{self, Deployment, FORMAT, State, parse_yaml};
-use crate::target::Site;
+use crate::target::{Runtime, Site};
 use crate::ui;
 
 /// What was asked for; the options are described in the grammar.
@@ -61,11 +61,16 @@ pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
         links: indexmap::IndexMap::new(),
         pid: None,
         delay: None,
-        other: indexmap::IndexMap::new(),
+        other: indexmap::IndexMap::from([("uid".to_owned(), format!("{:06x}", rand::random::<u32>() >> 8).into())]),
+    };
+    let compose = match target.runtime() {
+        Runtime::InProcess => None,
+        Runtime::Containers | Runtime::Swarm => Some(compose_file::of_app(context, app, request.app_dir.as_deref())?),
     };
     if context.dry_run {
         let dir = parent.join(&wanted);
-        let plan = target.deploy(&Site { app, deployment: &deployment, dir, placement: &text })?;
+        let site = Site { app, deployment: &deployment, dir, placement: &text, compose: compose.as_ref() };
+        let plan = target.deploy(&site)?;
         ui::out_raw(plan.to_string());
         return Ok(());
     }
@@ -74,7 +79,8 @@ pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
     let (tag, dir) = store::create_exclusive(&parent, &wanted)?;
     deployment.tag = tag;
     store::write_atomic(&dir.join("placement.yml"), text.as_bytes())?;
-    let plan = target.deploy(&Site { app, deployment: &deployment, dir, placement: &text })?;
+    let site = Site { app, deployment: &deployment, dir, placement: &text, compose: compose.as_ref() };
+    let plan = target.deploy(&site)?;
     context.store.write_deployment(&deployment)?;
     carry_out(&Live, &plan).await?;
     context.store.write_state(target.name(), &next_state(state, &deployment))?;

@@ -4,6 +4,7 @@ pub(crate) mod build;
 pub(crate) mod bundle;
 pub(crate) mod clean;
 pub(crate) mod compare;
+pub(crate) mod compose_file;
 pub(crate) mod delay;
 pub(crate) mod deploy;
 pub(crate) mod deps;

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use crate::Context;
-use crate::command::Selection;
-use crate::error::Result;
-use crate::execute::{Live, Outcome, carry_out};
+use crate::command::{Current, Selection, compose_file};
+use crate::error::{Error, Plain, Result};
+use crate::execute::docker::{Engine, LogRequest};
+use crate::execute::{Live, Outcome, carry_out, local};
 use crate::experiment::Variant;
+use crate::plan::Plan;
 use crate::store::{Deployment, read_text};
-use crate::target::{RunOptions, Site};
+use crate::target::{self, RunOptions, Runtime, Site};
 use crate::ui;
 
 /// What was asked for; the options are described in the grammar.
@@ -26,6 +28,9 @@ pub(crate) struct Request {
 /// Carries it out.
 pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
     let target = super::target(&request.selection)?;
+    if request.attached && target.runtime() != Runtime::Containers {
+        return Err(Plain::usage(format!("-attached works with --local, not with --{}", target.name())).into());
+    }
     let mut current = super::current(context, &request.selection)?;
     let dir = context.store.deploy_dir(current.target, current.app.name, &current.deployment.tag);
     let placement = read_text(&dir.join("placement.yml"))?;
@@ -36,14 +41,24 @@ pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
         ports: request.ports,
         timeout: request.timeout,
     };
-    let site = Site { app: current.app, deployment: &current.deployment, dir, placement: &placement };
+    let compose = compose_file::of_deployment(&dir)?;
+    let site = Site {
+        app: current.app,
+        deployment: &current.deployment,
+        dir,
+        placement: &placement,
+        compose: compose.as_ref(),
+    };
     let plan = target.run(&site, &options)?;
     if context.dry_run {
         ui::out_raw(plan.to_string());
         return Ok(());
     }
     let _lock = context.store.lock("run")?;
-    let outcomes = carry_out(&Live, &plan).await?;
+    let outcomes = match carry_out(&Live, &plan).await {
+        Ok(outcomes) => outcomes,
+        Err(error) => return Err(take_back(target.undo(&site), error).await),
+    };
     absorb(&mut current.deployment, &outcomes);
     current.deployment.variant = Some(request.variant);
     context.store.write_deployment(&current.deployment)?;
@@ -53,7 +68,37 @@ pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
     current.state.cleaned = Some(false);
     context.store.write_state(current.target, &current.state)?;
     announce(&current.deployment);
+    if request.attached {
+        follow(&current).await?;
+    }
     Ok(())
+}
+
+/// Shows the logs of all services until ^C; the services go on.
+async fn follow(current: &Current) -> Result<()> {
+    let project = target::local::project(current.app, &current.deployment);
+    let engine = Engine::local()?;
+    let request = LogRequest { follow: true, ..LogRequest::default() };
+    let showing = local::logs(&engine, &project, &[], request, |number, service, line| {
+        ui::service_line(number, service, &line.text);
+    });
+    tokio::select! {
+        shown = showing => shown,
+        _ = tokio::signal::ctrl_c() => {
+            ui::note("detached; the services go on. Stop them with `maestro clean`.");
+            Ok(())
+        }
+    }
+}
+
+/// After a failed run: what it had started goes again, and the failure itself is what is reported.
+async fn take_back(undo: Option<Plan>, error: Error) -> Error {
+    if let Some(undo) = undo
+        && let Err(left) = carry_out(&Live, &undo).await
+    {
+        ui::warn(format_args!("what this run started is still there: {left}"));
+    }
+    error
 }
 
 /// Takes what the steps found out into the deployment's record.

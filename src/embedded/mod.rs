@@ -10,7 +10,7 @@
 //! command line. [`serve`] is the body of the background process, [`process`] starts, finds and stops it.
 
 mod admin;
-pub mod answer;
+pub(crate) mod answer;
 pub mod canary;
 pub mod client;
 pub mod clock;
@@ -19,15 +19,15 @@ pub mod config;
 pub mod control;
 pub mod dist;
 pub mod faults;
-pub mod form;
+pub(crate) mod form;
 mod http;
-pub mod ids;
+pub(crate) mod ids;
 pub mod jaeger;
 mod lineage;
 pub mod link;
 mod miniature;
 mod notify;
-pub mod post;
+pub(crate) mod post;
 pub mod probe;
 pub mod process;
 pub mod query;

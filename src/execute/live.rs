@@ -1,6 +1,6 @@
 //! Carries out steps for real.
 
-use super::{Executor, Outcome, StepFuture, embedded};
+use super::{Executor, Outcome, StepFuture, embedded, local};
 use crate::plan::Step;
 use crate::store::write_atomic;
 
@@ -17,6 +17,7 @@ impl Executor for Live {
                     Ok(Outcome::Done)
                 }
                 Step::Embedded(step) => embedded::execute(step).await,
+                Step::Container(step) => local::execute(step).await,
             }
         })
     }

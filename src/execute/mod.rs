@@ -4,6 +4,7 @@ pub mod docker;
 pub mod embedded;
 pub mod gce;
 mod live;
+pub mod local;
 pub mod ssh;
 
 use std::future::Future;

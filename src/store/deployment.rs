@@ -53,6 +53,13 @@ pub struct Deployment {
     pub other: IndexMap<String, serde_json::Value>,
 }
 
+impl Deployment {
+    /// What tells this deployment from one of the same app and tag in another root; empty in older records.
+    pub fn uid(&self) -> &str {
+        self.other.get("uid").and_then(serde_json::Value::as_str).unwrap_or_default()
+    }
+}
+
 impl Store {
     /// Reads the record of the deployment `tag`.
     ///

@@ -19,6 +19,7 @@ pub static SHIPPED: &[(&str, &str)] = shipped![
     "configs/gsd/socialNetwork/socialNetwork-gsd-20201115.yml",
     "configs/gsd/socialNetwork/socialNetwork-gsd-split-cluster.yml",
     "configs/local/socialNetwork/debug.yml",
+    "configs/local/socialNetworkMini/debug.yml",
     "configs/sweeps/quick.yml",
     "configs/sweeps/sosp23.yml",
 ];

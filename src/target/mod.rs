@@ -2,11 +2,13 @@
 //! with plans and reads outcomes; it never acts.
 
 mod embedded;
+pub(crate) mod local;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::app::App;
+use crate::compose;
 use crate::error::Result;
 use crate::experiment::{TargetName, Variant};
 use crate::plan::Plan;
@@ -34,6 +36,8 @@ pub struct Site<'a> {
     pub dir: PathBuf,
     /// The placement's text.
     pub placement: &'a str,
+    /// The app's compose file; absent where services do not run as containers.
+    pub compose: Option<&'a compose::File>,
 }
 
 /// Options of `run`.
@@ -86,6 +90,11 @@ pub trait Target: Sync {
     /// When the options do not fit the target.
     fn run(&self, site: &Site<'_>, options: &RunOptions) -> Result<Plan>;
 
+    /// What takes back a `run` that failed; nothing where it takes itself back.
+    fn undo(&self, _site: &Site<'_>) -> Option<Plan> {
+        None
+    }
+
     /// What `clean` does.
     ///
     /// # Errors
@@ -94,7 +103,7 @@ pub trait Target: Sync {
 }
 
 /// Every target of this build.
-pub static TARGETS: &[&dyn Target] = &[&embedded::Embedded];
+pub static TARGETS: &[&dyn Target] = &[&embedded::Embedded, &local::Local];
 
 /// The target called `name`, when this build has it.
 pub fn find(name: TargetName) -> Option<&'static dyn Target> {

@@ -22,6 +22,7 @@ use bollard::models::{SystemInfo, SystemVersion};
 
 pub use containers::{ContainerState, ExecOutput, LogLine, LogRequest, Stream};
 pub use error::DockerError;
+pub(crate) use images::split_tag;
 pub use images::{BuildEvent, BuildImage, ImageFacts, LayerProgress, RemoteImage};
 pub use networks::NetworkFacts;
 pub use services::{ServiceCounts, TaskFacts};

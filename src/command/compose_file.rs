@@ -1,0 +1,75 @@
+//! The compose file of an app: from its sources for `deploy` and `build`, from the deployment for what comes after.
+
+use std::path::{Path, PathBuf};
+
+use crate::Context;
+use crate::app::{App, ComposeFile};
+use crate::compose::{self, File, Source};
+use crate::error::{Plain, Result};
+use crate::store::{StoreError, read_text};
+use crate::ui;
+
+/// The file's name in a deployment's directory.
+pub(crate) const DEPLOYED: &str = "docker-compose.yml";
+
+/// The app's own compose file; what in it has no effect is warned about.
+///
+/// # Errors
+/// Exit code 2 when the sources are not there or the file cannot be used.
+pub(crate) fn of_app(context: &Context, app: &App, app_dir: Option<&Path>) -> Result<File> {
+    match app.containers.compose {
+        ComposeFile::Shipped(text) => parse(&format!("{}/{DEPLOYED}", app.name), text, context.store.root()),
+        ComposeFile::InTree(path) => {
+            let tree = source_tree(context, app, app_dir)?;
+            let path = tree.join(path);
+            let text = read_text(&path)?;
+            parse(&path.display().to_string(), &text, path.parent().unwrap_or(&tree))
+        }
+    }
+}
+
+/// Where the app's sources are: `--app-dir`, else below `deps/`.
+fn source_tree(context: &Context, app: &App, given: Option<&Path>) -> Result<PathBuf> {
+    let tree = match given {
+        Some(dir) => context.store.resolve(dir),
+        None => context.store.resolve(Path::new("deps/DeathStarBench").join(app.name)),
+    };
+    if tree.is_dir() {
+        return Ok(tree);
+    }
+    Err(Plain::usage(format!("the sources of `{}` are not in `{}`", app.name, tree.display()))
+        .with_hint("fetch them with `maestro deps fetch`, or name another place with --app-dir DIR")
+        .into())
+}
+
+/// The compose file that `deploy` filed in `dir`; `None` when this target has none.
+///
+/// # Errors
+/// Exit code 2 when it cannot be used.
+pub(crate) fn of_deployment(dir: &Path) -> Result<Option<File>> {
+    let path = dir.join(DEPLOYED);
+    match read_text(&path) {
+        Err(StoreError::Missing(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+        Ok(text) => Ok(Some(parse(&path.display().to_string(), &text, dir)?)),
+    }
+}
+
+fn parse(name: &str, text: &str, directory: &Path) -> Result<File> {
+    let defaults = match read_text(&directory.join(".env")) {
+        Ok(text) => compose::dotenv(&text).map_err(|why| Plain::usage(format!("`{name}`: .env: {why}")))?,
+        Err(StoreError::Missing(_)) => indexmap::IndexMap::new(),
+        Err(error) => return Err(error.into()),
+    };
+    let source = Source {
+        name,
+        directory,
+        variables: &|name| std::env::var(name).ok().or_else(|| defaults.get(name).cloned()),
+        read: &|path| std::fs::read_to_string(path).map_err(|error| format!("`{}`: {error}", path.display())),
+    };
+    let loaded = compose::parse(text, &source)?;
+    for warning in &loaded.warnings {
+        ui::warn(format_args!("`{name}`: {warning}"));
+    }
+    Ok(loaded.file)
+}

@@ -1,0 +1,248 @@
+//! Brings about that containers, networks and volumes are there as described, or are gone.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bollard::models::{ContainerSummary, NetworkConnectRequest, NetworkCreateRequest, VolumeCreateRequest};
+use futures_util::future::join_all;
+use indexmap::IndexMap;
+
+use super::LocalError;
+use super::body::{body, endpoint};
+use super::images::made_from;
+use crate::compose::{self, Condition};
+use crate::error::Result;
+use crate::execute::docker::{DockerError, Engine};
+use crate::local::{CONFIG_HASH, ContainerSpec, DEPLOYMENT};
+use crate::ui;
+use crate::wait::{Look, until};
+
+/// Label with the run of maestro that made a container, so that a failed run takes back only what it made.
+const MADE_BY: &str = "dev.maestro.made-by";
+/// How often a dependency is looked at.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// This very process, as the label names it.
+fn this_run() -> String {
+    static RUN: std::sync::LazyLock<String> =
+        std::sync::LazyLock::new(|| format!("{}-{:08x}", std::process::id(), rand::random::<u32>()));
+    RUN.clone()
+}
+
+/// Makes sure that the engine has all `images`.
+///
+/// # Errors
+/// [`LocalError::NoImages`] with all that are missing.
+pub(super) async fn ensure_images(engine: &Engine, images: &[String]) -> Result<()> {
+    let seen = join_all(images.iter().map(|image| engine.image(image))).await;
+    let mut missing = Vec::new();
+    for (image, seen) in images.iter().zip(seen) {
+        if seen?.is_none() {
+            missing.push(image.clone());
+        }
+    }
+    if missing.is_empty() { Ok(()) } else { Err(LocalError::NoImages { images: missing }.into()) }
+}
+
+/// Makes sure that the network is there and is the project's own.
+///
+/// # Errors
+/// [`LocalError::Foreign`] for one of that name that somebody else made; what the engine refuses.
+pub(super) async fn ensure_network(
+    engine: &Engine,
+    name: &str,
+    network: &compose::Network,
+    labels: &IndexMap<String, String>,
+) -> Result<()> {
+    if let Some(present) = engine.network(name).await? {
+        return if present.labels.get(DEPLOYMENT) == labels.get(DEPLOYMENT) {
+            Ok(())
+        } else {
+            Err(LocalError::Foreign { what: "network", name: name.to_owned() }.into())
+        };
+    }
+    let ipam = network.subnets.iter().map(|(subnet, gateway)| bollard::models::IpamConfig {
+        subnet: Some(subnet.clone()),
+        gateway: gateway.clone(),
+        ..Default::default()
+    });
+    let request = NetworkCreateRequest {
+        name: name.to_owned(),
+        driver: Some(network.driver.clone().unwrap_or_else(|| "bridge".into())),
+        options: some_map(&network.driver_opts),
+        internal: Some(network.internal),
+        attachable: Some(network.attachable),
+        labels: some_map(labels),
+        ipam: (!network.subnets.is_empty())
+            .then(|| bollard::models::Ipam { config: Some(ipam.collect()), ..Default::default() }),
+        ..Default::default()
+    };
+    engine.ensure_network(request).await?;
+    Ok(())
+}
+
+fn some_map(map: &IndexMap<String, String>) -> Option<HashMap<String, String>> {
+    Some(map.clone().into_iter().collect())
+}
+
+/// Makes sure that the volume is there.
+///
+/// # Errors
+/// What the engine refuses.
+pub(super) async fn ensure_volume(
+    engine: &Engine,
+    name: &str,
+    volume: &compose::Volume,
+    labels: &IndexMap<String, String>,
+) -> Result<()> {
+    let request = VolumeCreateRequest {
+        name: Some(name.to_owned()),
+        driver: volume.driver.clone(),
+        driver_opts: some_map(&volume.driver_opts),
+        labels: some_map(labels),
+        ..Default::default()
+    };
+    Ok(engine.ensure_volume(request).await?)
+}
+
+/// Makes sure that one container runs as described: left alone when it does, started when it only stopped, made anew
+/// when its description or its image has changed.
+///
+/// # Errors
+/// [`LocalError::Foreign`] when somebody else's container has the name; what the engine refuses.
+pub(super) async fn ensure_container(engine: &Engine, spec: &ContainerSpec) -> Result<()> {
+    for (other, condition) in &spec.needs {
+        wait_for(engine, other, *condition, spec.timeout).await?;
+    }
+    match present(engine, spec).await? {
+        Present::AsDescribed { running: true } => Ok(()),
+        Present::AsDescribed { running: false } => Ok(engine.start_container(&spec.name).await?),
+        Present::Different => {
+            ui::detail(format_args!("{} has changed: making it anew", spec.service));
+            engine.remove_container(&spec.name).await?;
+            create(engine, spec).await
+        }
+        Present::No => create(engine, spec).await,
+    }
+}
+
+/// What is there already under a container's name.
+enum Present {
+    No,
+    AsDescribed { running: bool },
+    Different,
+}
+
+async fn present(engine: &Engine, spec: &ContainerSpec) -> Result<Present> {
+    let seen = match engine.inspect_container(&spec.name).await {
+        Ok(seen) => seen,
+        Err(error) if error.is_not_found() => return Ok(Present::No),
+        Err(error) => return Err(error.into()),
+    };
+    let labels = seen.config.and_then(|config| config.labels).unwrap_or_default();
+    if labels.get(DEPLOYMENT) != Some(&spec.project) {
+        return Err(LocalError::Foreign { what: "container", name: spec.name.clone() }.into());
+    }
+    let image = engine.image(&spec.image).await?.map(|image| image.id);
+    if labels.get(CONFIG_HASH) != spec.labels.get(CONFIG_HASH) || image != seen.image {
+        return Ok(Present::Different);
+    }
+    let running = seen.state.and_then(|state| state.running).unwrap_or(false);
+    Ok(Present::AsDescribed { running })
+}
+
+async fn create(engine: &Engine, spec: &ContainerSpec) -> Result<()> {
+    let mut body = body(spec);
+    body.labels.get_or_insert_default().insert(MADE_BY.to_owned(), this_run());
+    let (id, warnings) = engine.create_container(&spec.name, body).await?;
+    for warning in warnings {
+        ui::warn(format_args!("{}: {warning}", spec.service));
+    }
+    for place in spec.networks.iter().skip(1) {
+        let request = NetworkConnectRequest { container: id.clone(), endpoint_config: Some(endpoint(place)) };
+        let joined = engine.api().connect_network(&place.name, request).await;
+        joined.map_err(|e| engine.fault(format!("connect `{}` to network `{}`", spec.name, place.name), e))?;
+    }
+    Ok(engine.start_container(&spec.name).await?)
+}
+
+async fn wait_for(engine: &Engine, name: &str, condition: Condition, timeout: Duration) -> Result<()> {
+    let seen = until(name, timeout, LOOK, || async {
+        match engine.container_state(name).await {
+            Err(error) => Look::Ready(Err(error)),
+            Ok(None) => Look::NotYet("no such container".into()),
+            Ok(Some(state)) => match condition {
+                Condition::Started => Look::Ready(Ok(())),
+                Condition::Healthy if state.health == "healthy" => Look::Ready(Ok(())),
+                Condition::Completed if !state.running && state.status == "exited" && state.exit_code == 0 => {
+                    Look::Ready(Ok(()))
+                }
+                _ => Look::NotYet(format!("{} {}", state.status, state.health).trim().to_owned()),
+            },
+        }
+    });
+    Ok(seen.await??)
+}
+
+/// The containers of `project`.
+pub(super) async fn of_project(engine: &Engine, project: &str) -> Result<Vec<ContainerSummary>, DockerError> {
+    engine.list_containers(&[(DEPLOYMENT, project)]).await
+}
+
+/// Removes every container, network and volume that carries the project's label, and those of `images` that maestro
+/// made. Returns how many containers went.
+///
+/// # Errors
+/// What the engine refuses; everything that could go has gone by then.
+pub(super) async fn remove_project(engine: &Engine, project: &str, images: &[String]) -> Result<usize> {
+    let containers = of_project(engine, project).await?;
+    let count = containers.len();
+    remove_containers(engine, containers).await?;
+    remove_places(engine, project).await?;
+    for image in images {
+        if made_from(engine, image).await?.is_none() {
+            continue;
+        }
+        match engine.remove_image(image).await {
+            Ok(true) => ui::detail(format_args!("removed image {image}")),
+            Ok(false) => {}
+            Err(error) if error.is_conflict() => ui::warn(format_args!("image `{image}` stays: {error}")),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(count)
+}
+
+/// Removes what this run of maestro made of `project`: after a failure nothing of it stays behind.
+///
+/// # Errors
+/// What the engine refuses.
+pub(super) async fn take_back(engine: &Engine, project: &str) -> Result<usize> {
+    let run = this_run();
+    let all = of_project(engine, project).await?;
+    let (ours, others): (Vec<_>, Vec<_>) =
+        all.into_iter().partition(|seen| seen.labels.as_ref().and_then(|l| l.get(MADE_BY)) == Some(&run));
+    let count = ours.len();
+    remove_containers(engine, ours).await?;
+    if others.is_empty() {
+        remove_places(engine, project).await?;
+    }
+    Ok(count)
+}
+
+async fn remove_containers(engine: &Engine, containers: Vec<ContainerSummary>) -> Result<()> {
+    let ids = containers.into_iter().filter_map(|seen| seen.id);
+    let removed = join_all(ids.map(|id| async move { engine.remove_container(&id).await })).await;
+    removed.into_iter().collect::<Result<Vec<bool>, _>>()?;
+    Ok(())
+}
+
+async fn remove_places(engine: &Engine, project: &str) -> Result<()> {
+    for network in engine.list_networks(&[(DEPLOYMENT, project)]).await? {
+        engine.remove_network(&network.id).await?;
+    }
+    for volume in engine.list_volumes(&[(DEPLOYMENT, project)]).await? {
+        engine.remove_volume(&volume).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,158 @@
+//! Images that need no source tree: this very binary, and stand-ins for public images.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use tokio::sync::mpsc;
+
+use super::LocalError;
+use super::debian;
+use super::tree::Tree;
+use crate::error::Result;
+use crate::execute::docker::Engine;
+use crate::ui;
+
+/// Label of every image made here; its value says from what.
+pub(super) const MADE_FROM: &str = "dev.maestro.made-from";
+
+/// Bytes of a tar that may wait for the engine, in pieces of this size.
+const PIECE: usize = 256 << 10;
+const PIECES: usize = 16;
+
+/// Makes the image `tag` of this very binary, unless it is there already. Returns false when it was.
+///
+/// # Errors
+/// [`LocalError::Tree`], and what the engine refuses.
+pub(super) async fn ensure_own(engine: &Engine, tag: &str, again: bool) -> Result<bool> {
+    let binary = std::env::var_os("MINI_EXE")
+        .map_or_else(std::env::current_exe, |e| Ok(e.into()))
+        .map_err(|source| LocalError::Tree { image: tag.to_owned(), source })?;
+    let hashed = binary.clone();
+    let failed = |source| LocalError::Tree { image: tag.to_owned(), source };
+    let from = blocking(move || sha256(&hashed)).await.map_err(failed)?;
+    if !again && made_from(engine, tag).await?.as_deref() == Some(from.as_str()) {
+        return Ok(false);
+    }
+    let tree = blocking(move || own_tree(&binary)).await.map_err(failed)?;
+    let changes = [
+        "ENTRYPOINT [\"/maestro\", \"service\"]".to_owned(),
+        "ENV PATH=/".to_owned(),
+        format!("LABEL {MADE_FROM}={from}"),
+    ];
+    engine.import_tree(tag, &changes, stream(tree)).await?;
+    Ok(true)
+}
+
+/// Makes sure that the public image is there: it was, it is pulled, or (where no registry has it) a stand-in is made
+/// from Debian's packages.
+///
+/// # Errors
+/// [`LocalError::NoRecipe`] with the registry's answer, [`LocalError::Tree`], and what the engine refuses.
+pub(super) async fn ensure_public(engine: &Engine, image: &str, again: bool) -> Result<()> {
+    if !again && engine.image(image).await?.is_some() {
+        return Ok(());
+    }
+    let refused = match engine.pull_image(image, "", |_| ()).await {
+        Ok(()) => {
+            ui::note(format_args!("pulled {image}"));
+            return Ok(());
+        }
+        Err(error) if error.is_transient() => return Err(error.into()),
+        Err(error) => error,
+    };
+    let Some(recipe) = debian::recipe(image) else {
+        return Err(LocalError::NoRecipe { image: image.to_owned(), why: refused.to_string() }.into());
+    };
+    ui::detail(format_args!("{refused}"));
+    stand_in(engine, image, recipe).await?;
+    ui::note(format_args!("made {image} from Debian's packages: no registry has it"));
+    Ok(())
+}
+
+async fn stand_in(engine: &Engine, image: &str, recipe: &'static debian::Recipe) -> Result<()> {
+    let failed = |source| LocalError::Tree { image: image.to_owned(), source };
+    let staging = Staging::new().map_err(failed)?;
+    let place = staging.0.clone();
+    let tree = blocking(move || recipe.tree(&place)).await.map_err(failed)?;
+    let changes = recipe.changes(&format!("{MADE_FROM}=debian"));
+    engine.import_tree(image, &changes, stream(tree)).await?;
+    Ok(())
+}
+
+/// What the image `tag` says it was made from; `None` when it is absent or says nothing.
+pub(super) async fn made_from(engine: &Engine, tag: &str) -> Result<Option<String>> {
+    match engine.api().inspect_image(tag).await.map_err(|e| engine.fault(format!("look at image `{tag}`"), e)) {
+        Ok(seen) => Ok(seen.config.and_then(|config| config.labels).and_then(|mut labels| labels.remove(MADE_FROM))),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// This binary, with its libraries when it is a dynamic one, and a place for its sync file.
+fn own_tree(binary: &Path) -> io::Result<Tree> {
+    let mut tree = Tree::new();
+    tree.program(binary, Path::new("/maestro"), None)?;
+    tree.text("/etc/passwd", "root:x:0:0:root:/:/maestro\n", 0o644);
+    tree.text("/etc/group", "root:x:0:\n", 0o644);
+    tree.text("/etc/nsswitch.conf", "hosts: files dns\n", 0o644);
+    Ok(tree)
+}
+
+fn sha256(path: &Path) -> io::Result<String> {
+    let mut hash = Sha256::new();
+    io::copy(&mut std::fs::File::open(path)?, &mut hash)?;
+    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+/// The tree as a tar that is written while the engine reads it.
+fn stream(tree: Tree) -> impl futures_util::Stream<Item = io::Result<Bytes>> + Send + 'static {
+    let (pieces, queue) = mpsc::channel(PIECES);
+    tokio::task::spawn_blocking(move || {
+        let mut writer = io::BufWriter::with_capacity(PIECE, Pieces(pieces.clone()));
+        if let Err(error) = tree.write(&mut writer) {
+            // When the engine is gone, its own error says more.
+            pieces.blocking_send(Err(error)).ok();
+        }
+    });
+    futures_util::stream::unfold(queue, async |mut queue| queue.recv().await.map(|piece| (piece, queue)))
+}
+
+struct Pieces(mpsc::Sender<io::Result<Bytes>>);
+
+impl Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let sent = self.0.blocking_send(Ok(Bytes::copy_from_slice(bytes)));
+        sent.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A directory for fetched packages that goes away with it.
+struct Staging(PathBuf);
+
+impl Staging {
+    fn new() -> io::Result<Self> {
+        let name = format!("maestro-packages-{}-{:08x}", std::process::id(), rand::random::<u32>());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir(&path)?;
+        Ok(Staging(path))
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            ui::warn(format_args!("cannot remove `{}`: {error}", self.0.display()));
+        }
+    }
+}

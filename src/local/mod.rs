@@ -1,0 +1,438 @@
+//! From a compose file to containers of one engine, as a plan: names, labels, order, the variant's environment, ports.
+//!
+//! Pure. The labels are those of Docker Compose, so that `docker compose ls`, `ps` and `logs` show the deployment, and
+//! maestro's own ([`TOOL`], [`DEPLOYMENT`]), by which `clean` finds what it may remove.
+
+mod step;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use indexmap::IndexMap;
+use sha2::{Digest, Sha256};
+
+use crate::app::{App, Door};
+use crate::compose::{self, MountKind, Port};
+use crate::error::{Exit, Fault};
+use crate::experiment::Variant;
+use crate::plan::{Plan, Step};
+
+pub use step::{ContainerSpec, ContainerStep, NetworkUse, ReadySpec};
+
+/// Label of everything that maestro makes on an engine; its value is `maestro`.
+pub const TOOL: &str = "dev.maestro.tool";
+/// Label with the project that a thing belongs to.
+pub const DEPLOYMENT: &str = "dev.maestro.deployment";
+/// Label with the app's name.
+pub const APP: &str = "dev.maestro.app";
+/// Label with the deployment's tag.
+pub const TAG: &str = "dev.maestro.tag";
+/// Compose's label for the service.
+pub const SERVICE: &str = "com.docker.compose.service";
+/// Compose's label for the description's hash.
+pub const CONFIG_HASH: &str = "com.docker.compose.config-hash";
+
+/// Why a compose file cannot become containers.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LocalPlanError {
+    /// The app needs services that the file does not have.
+    #[error("the compose file of `{app}` has no service {}", names(.missing))]
+    Missing {
+        /// The app.
+        app: String,
+        /// The services.
+        missing: Vec<String>,
+    },
+    /// A service has nothing to run.
+    #[error("service `{0}` has no image")]
+    NoImage(String),
+    /// Services wait for each other.
+    #[error("{0}")]
+    Circle(String),
+    /// `--ports` cannot be understood.
+    #[error("cannot use ports `{0}`")]
+    Ports(String),
+}
+
+impl Fault for LocalPlanError {
+    fn exit(&self) -> Exit {
+        Exit::Usage
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            LocalPlanError::Ports(_) => {
+                Some("give the ports of origin, replica and trace API (`8080,8082,16686`), or `auto`".into())
+            }
+            _ => None,
+        }
+    }
+}
+
+fn names(list: &[String]) -> String {
+    list.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// A deployment as compose sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Project<'a> {
+    /// Its name: lower-case letters, digits, `-` and `_`.
+    pub name: &'a str,
+    /// The app.
+    pub app: &'static App,
+    /// The deployment's tag.
+    pub tag: &'a str,
+    /// The deployment's directory, absolute.
+    pub dir: &'a Path,
+}
+
+/// The project of the deployment `tag` of `app`; `uid` tells it from one of the same tag in another root.
+pub fn project_name(app: &str, tag: &str, uid: &str) -> String {
+    let parts = [app, tag, uid].into_iter().filter(|part| !part.is_empty());
+    let name = parts.collect::<Vec<_>>().join("-").to_lowercase();
+    name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect()
+}
+
+/// The ports of the front ends and of the trace API.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ports {
+    /// As in the compose file.
+    #[default]
+    AsWritten,
+    /// Any free ones, for everything that is published.
+    Auto,
+    /// These, for origin, replica and trace API.
+    Given([u16; 3]),
+}
+
+impl Ports {
+    /// Reads `auto` or `8080,8082,16686`.
+    ///
+    /// # Errors
+    /// [`LocalPlanError::Ports`].
+    pub fn parse(text: Option<&str>) -> Result<Self, LocalPlanError> {
+        let Some(text) = text else { return Ok(Ports::AsWritten) };
+        if text == "auto" {
+            return Ok(Ports::Auto);
+        }
+        let bad = || LocalPlanError::Ports(text.to_owned());
+        let given: Vec<u16> =
+            text.split(',').map(|port| port.trim().parse().map_err(|_| bad())).collect::<Result<_, _>>()?;
+        let given: [u16; 3] = given.try_into().map_err(|_| bad())?;
+        if given.contains(&0) || BTreeSet::from(given).len() < 3 { Err(bad()) } else { Ok(Ports::Given(given)) }
+    }
+}
+
+/// What `run` is to bring about.
+#[derive(Clone, Copy, Debug)]
+pub struct RunOrder {
+    /// Baseline or antipode.
+    pub variant: Variant,
+    /// Ports of the doors.
+    pub ports: Ports,
+    /// Longest wait for readiness.
+    pub timeout: Duration,
+}
+
+/// The plan that makes sure of the images of an app whose service `own` runs this very binary.
+pub fn build(app: &App, file: &compose::File, own: &str, again: bool) -> Plan {
+    let own = file.services.get(own).and_then(|service| service.image.as_deref());
+    let ensure = |image: &&str| {
+        let (image, is_own) = ((*image).to_owned(), own == Some(*image));
+        step(if is_own {
+            ContainerStep::EnsureOwnImage { image, again }
+        } else {
+            ContainerStep::EnsurePublicImage { image, again }
+        })
+    };
+    let steps = file.images().iter().map(ensure).collect();
+    Plan::new(format!("build the images of {}", app.name)).stage("have the images", steps)
+}
+
+/// Refuses a file that lacks services of the app.
+///
+/// # Errors
+/// [`LocalPlanError::Missing`] with all of them.
+pub fn check(app: &App, file: &compose::File) -> Result<(), LocalPlanError> {
+    let absent = |name: &&str| !file.services.contains_key(*name);
+    let missing: Vec<String> = app.services.iter().map(|s| s.name).filter(absent).map(str::to_owned).collect();
+    if missing.is_empty() { Ok(()) } else { Err(LocalPlanError::Missing { app: app.name.to_owned(), missing }) }
+}
+
+/// `file` with every path of this machine absolute, so that it means the same in another directory.
+pub fn rooted(file: &compose::File) -> compose::File {
+    let mut rooted = file.clone();
+    for service in rooted.services.values_mut() {
+        for mount in &mut service.mounts {
+            if let MountKind::Bind { source, .. } = &mut mount.kind {
+                *source = file.host_path(source).display().to_string();
+            }
+        }
+        if let Some(build) = &mut service.build {
+            build.context = file.host_path(&build.context).display().to_string();
+        }
+    }
+    for object in rooted.configs.values_mut().chain(rooted.secrets.values_mut()) {
+        if let Some(source) = &mut object.file {
+            *source = file.host_path(source).display().to_string();
+        }
+    }
+    rooted
+}
+
+/// The plan that starts the services of `file` in dependency order and waits until they answer.
+///
+/// # Errors
+/// [`LocalPlanError`].
+pub fn run(project: &Project<'_>, file: &compose::File, order: &RunOrder) -> Result<Plan, LocalPlanError> {
+    let mut file = rooted(file);
+    file.services.retain(|_, service| service.profiles.is_empty() && service.deploy.replicas != Some(0));
+    set_variant(project.app, &mut file, order.variant)?;
+    set_ports(project.app, &mut file, order.ports);
+    let images = file.images().into_iter().map(str::to_owned).collect();
+    let title = format!("run {} ({}) on local", project.app.name, order.variant);
+    let mut plan = Plan::new(title).stage("have the images", vec![step(ContainerStep::EnsureImages { images })]);
+    plan = plan.stage("make networks and volumes", places(project, &file));
+    let waves = file.waves().map_err(LocalPlanError::Circle)?;
+    let all = waves.len();
+    for (index, wave) in waves.into_iter().enumerate() {
+        let started: Result<Vec<Step>, _> =
+            wave.iter().map(|service| container(project, &file, service, order)).collect();
+        plan = plan.stage(format!("start wave {} of {all}", index + 1), started?);
+    }
+    let ready = ContainerStep::EnsureReady(Box::new(readiness(project, &file, order)));
+    Ok(plan.stage("wait until a canary post is visible in the replica", vec![step(ready)]))
+}
+
+fn step(step: ContainerStep) -> Step {
+    Step::Container(step)
+}
+
+fn set_variant(app: &App, file: &mut compose::File, variant: Variant) -> Result<(), LocalPlanError> {
+    let toggle = &app.toggle;
+    let value = if variant.is_antipode() { toggle.on } else { toggle.off };
+    let mut missing = Vec::new();
+    for name in toggle.services {
+        match file.services.get_mut(*name) {
+            Some(service) => {
+                service.environment.insert(toggle.variable.to_owned(), Some(value.to_owned()));
+            }
+            None => missing.push((*name).to_owned()),
+        }
+    }
+    if missing.is_empty() { Ok(()) } else { Err(LocalPlanError::Missing { app: app.name.to_owned(), missing }) }
+}
+
+fn doors(app: &App) -> [Door; 3] {
+    [app.origin, app.replica, app.jaeger]
+}
+
+/// The published port of a service that is a door: the one with the door's number, else its first.
+fn door_port<'a>(ports: &'a mut [Port], door: &Door) -> Option<&'a mut Port> {
+    let at = ports.iter().position(|port| port.published == Some(door.port)).unwrap_or(0);
+    ports.get_mut(at)
+}
+
+fn set_ports(app: &App, file: &mut compose::File, ports: Ports) {
+    match ports {
+        Ports::AsWritten => {}
+        Ports::Auto => {
+            for port in file.services.values_mut().flat_map(|service| &mut service.ports) {
+                port.published = None;
+            }
+        }
+        Ports::Given(given) => {
+            for (door, wanted) in doors(app).iter().zip(given) {
+                let service = file.services.get_mut(door.service);
+                if let Some(port) = service.and_then(|service| door_port(&mut service.ports, door)) {
+                    port.published = Some(wanted);
+                }
+            }
+        }
+    }
+}
+
+/// Labels of everything that belongs to the project.
+fn labels(project: &Project<'_>) -> IndexMap<String, String> {
+    let labels = [
+        (TOOL, "maestro"),
+        (DEPLOYMENT, project.name),
+        (APP, project.app.name),
+        (TAG, project.tag),
+        ("com.docker.compose.project", project.name),
+    ];
+    labels.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
+fn network_name(project: &Project<'_>, file: &compose::File, short: &str) -> String {
+    match file.networks.get(short) {
+        Some(compose::Network { name: Some(name), .. }) => name.clone(),
+        Some(network) if network.external => short.to_owned(),
+        _ => format!("{}_{short}", project.name),
+    }
+}
+
+fn volume_name(project: &Project<'_>, file: &compose::File, short: &str) -> String {
+    match file.volumes.get(short) {
+        Some(compose::Volume { name: Some(name), .. }) => name.clone(),
+        Some(volume) if volume.external => short.to_owned(),
+        _ => format!("{}_{short}", project.name),
+    }
+}
+
+/// The networks of a service by their short names.
+fn network_keys(service: &compose::Service) -> Vec<&str> {
+    match (&service.network_mode, service.networks.is_empty()) {
+        (Some(_), _) => Vec::new(),
+        (None, true) => vec!["default"],
+        (None, false) => service.networks.keys().map(String::as_str).collect(),
+    }
+}
+
+/// Networks and volumes that the services use and that nobody else makes.
+fn places(project: &Project<'_>, file: &compose::File) -> Vec<Step> {
+    let used: BTreeSet<&str> = file.services.values().flat_map(network_keys).collect();
+    let mut steps = Vec::new();
+    for short in used {
+        let network = file.networks.get(short).cloned().unwrap_or_default();
+        if network.external {
+            continue;
+        }
+        let mut labels = labels(project);
+        labels.insert("com.docker.compose.network".into(), short.into());
+        labels.extend(network.labels.clone());
+        steps.push(step(ContainerStep::EnsureNetwork { name: network_name(project, file, short), network, labels }));
+    }
+    for (short, volume) in file.volumes.iter().filter(|(_, volume)| !volume.external) {
+        let mut labels = labels(project);
+        labels.insert("com.docker.compose.volume".into(), short.clone());
+        labels.extend(volume.labels.clone());
+        let name = volume_name(project, file, short);
+        steps.push(step(ContainerStep::EnsureVolume { name, volume: volume.clone(), labels }));
+    }
+    steps
+}
+
+fn container_name(project: &Project<'_>, file: &compose::File, service: &str) -> String {
+    let given = file.services.get(service).and_then(|service| service.container_name.clone());
+    given.unwrap_or_else(|| format!("{}-{service}-1", project.name))
+}
+
+fn container(
+    project: &Project<'_>,
+    file: &compose::File,
+    name: &str,
+    order: &RunOrder,
+) -> Result<Step, LocalPlanError> {
+    let no_image = || LocalPlanError::NoImage(name.to_owned());
+    let mut config = file.services.get(name).cloned().ok_or_else(no_image)?;
+    let image = config.image.clone().ok_or_else(no_image)?;
+    for mount in &mut config.mounts {
+        if let MountKind::Volume { name: Some(short), .. } = &mut mount.kind {
+            *short = volume_name(project, file, short);
+        }
+    }
+    if let Some(other) = config.network_mode.as_deref().and_then(|mode| mode.strip_prefix("service:")) {
+        config.network_mode = Some(format!("container:{}", container_name(project, file, other)));
+    }
+    config.mounts.extend(file_mounts(file, &config));
+    let networks = networks(project, file, name, &config);
+    let needs = config.depends_on.iter().filter(|(_, condition)| **condition != compose::Condition::Started);
+    let needs = needs.map(|(other, condition)| (container_name(project, file, other), *condition)).collect();
+    let hash = hex(&Sha256::digest(format!("{config:?} {networks:?}")));
+    let spec = ContainerSpec {
+        project: project.name.to_owned(),
+        service: name.to_owned(),
+        name: container_name(project, file, name),
+        image,
+        labels: container_labels(project, name, &config, hash),
+        config,
+        networks,
+        needs,
+        timeout: order.timeout,
+    };
+    Ok(step(ContainerStep::EnsureContainer(Box::new(spec))))
+}
+
+fn container_labels(
+    project: &Project<'_>,
+    name: &str,
+    config: &compose::Service,
+    hash: String,
+) -> IndexMap<String, String> {
+    let mut labels = labels(project);
+    labels.extend(config.labels.clone());
+    let depends = config.depends_on.keys().map(|other| format!("{other}:service_started:false"));
+    let own = [
+        (SERVICE, name.to_owned()),
+        ("com.docker.compose.container-number", "1".into()),
+        ("com.docker.compose.oneoff", "False".into()),
+        (CONFIG_HASH, hash),
+        ("com.docker.compose.depends_on", depends.collect::<Vec<_>>().join(",")),
+        ("com.docker.compose.project.working_dir", project.dir.display().to_string()),
+        ("com.docker.compose.project.config_files", project.dir.join("docker-compose.yml").display().to_string()),
+    ];
+    labels.extend(own.map(|(key, value)| (key.to_owned(), value)));
+    labels
+}
+
+fn networks(project: &Project<'_>, file: &compose::File, name: &str, config: &compose::Service) -> Vec<NetworkUse> {
+    let links: Vec<String> = config
+        .links
+        .iter()
+        .filter(|(service, alias)| service != alias)
+        .map(|(service, alias)| format!("{}:{alias}", container_name(project, file, service)))
+        .collect();
+    let one = |short: &str| {
+        let attachment = config.networks.get(short).cloned().unwrap_or_default();
+        let mut aliases = vec![name.to_owned()];
+        aliases.extend(attachment.aliases.into_iter().filter(|alias| alias != name));
+        let name = network_name(project, file, short);
+        NetworkUse { name, aliases, links: links.clone(), ipv4_address: attachment.ipv4_address }
+    };
+    network_keys(config).into_iter().map(one).collect()
+}
+
+/// Configs and secrets that are files of this machine, as read-only mounts.
+fn file_mounts(file: &compose::File, config: &compose::Service) -> Vec<compose::Mount> {
+    let mount = |source: &str, target: String| compose::Mount {
+        kind: MountKind::Bind { source: source.to_owned(), propagation: None },
+        target,
+        read_only: true,
+    };
+    let mut mounts = Vec::new();
+    for (objects, uses, dir) in [(&file.configs, &config.configs, ""), (&file.secrets, &config.secrets, "/run/secrets")]
+    {
+        for used in uses {
+            let source = objects.get(&used.source).and_then(|object| object.file.as_deref());
+            let target = used.target.clone().unwrap_or_else(|| format!("{dir}/{}", used.source));
+            mounts.extend(source.map(|source| mount(source, target)));
+        }
+    }
+    mounts
+}
+
+fn readiness(project: &Project<'_>, file: &compose::File, order: &RunOrder) -> ReadySpec {
+    let app = project.app;
+    let inner = |door: &Door| {
+        let mut ports = file.services.get(door.service).map(|service| service.ports.clone()).unwrap_or_default();
+        let port = door_port(&mut ports, door).map_or(door.port, |port| port.target);
+        (door.service.to_owned(), port)
+    };
+    ReadySpec {
+        project: project.name.to_owned(),
+        setup: app.services.iter().filter(|service| service.setup).map(|service| service.name.to_owned()).collect(),
+        setup_check: app.containers.setup_check.iter().map(|&word| word.to_owned()).collect(),
+        sync_file: app.containers.sync_file.map(|(service, path)| (service.to_owned(), path.to_owned())),
+        doors: doors(app).each_ref().map(inner),
+        timeout: order.timeout,
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests;
