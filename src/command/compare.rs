@@ -49,6 +49,9 @@ fn side(context: &Context, path: &Path) -> Result<Vec<Run>> {
     for run in &left_out {
         ui::warn(format_args!("left out `{}`: {}", run.dir, run.why));
     }
+    if let Some(alarm) = plot::void(&runs) {
+        ui::warn(format_args!("`{}`: {alarm}", path.display()));
+    }
     if !runs.iter().any(|run| run.has(Part::Load) || run.has(Part::Traces)) {
         return Err(Plain::usage(format!("no usable run in `{}`", path.display())).into());
     }

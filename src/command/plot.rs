@@ -31,20 +31,12 @@ pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
     if context.dry_run {
         return dry_run(&chosen, &output);
     }
-    let mut drawn = Vec::new();
-    let mut failed: Option<PlotError> = None;
+    let (mut drawn, mut failed) = (Vec::new(), Vec::new());
     for (kind, dirs) in &chosen {
+        // One figure that cannot be drawn does not keep the others from being drawn.
         match plot::draw(&context.store, kind.name, dirs, &output) {
             Ok(figure) => drawn.push(tell(context, figure)),
-            // The other figures are still drawn; the command then ends with the first failure.
-            Err(error) if failed.is_none() && chosen.len() > 1 => {
-                ui::warn(&error);
-                failed = Some(error);
-            }
-            Err(error) => match failed {
-                None => return Err(error.into()),
-                Some(_) => ui::warn(&error),
-            },
+            Err(error) => failed.push(error),
         }
     }
     if let Some(path) = &request.data {
@@ -53,7 +45,16 @@ pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
     if context.json {
         ui::out(Value::Array(drawn.iter().map(listing).collect()));
     }
-    failed.map_or(Ok(()), |error| Err(error.into()))
+    failure(failed, chosen.len()).map_or(Ok(()), |error| Err(error.into()))
+}
+
+/// The one error that the command ends with; several are named before it.
+fn failure(mut failed: Vec<PlotError>, of: usize) -> Option<PlotError> {
+    if failed.len() > 1 {
+        failed.iter().for_each(ui::warn);
+        return Some(PlotError::Several { failed: failed.len(), of });
+    }
+    failed.pop()
 }
 
 fn formats(names: &[String]) -> Vec<Format> {
@@ -74,6 +75,9 @@ fn dry_run(chosen: &[(&'static Kind, Vec<String>)], output: &Output) -> Result<(
 fn tell(context: &Context, figure: Drawn) -> Drawn {
     for run in &figure.left_out {
         ui::warn(format_args!("{}: left out `{}`: {}", figure.name, run.dir, run.why));
+    }
+    if let Some(alarm) = &figure.alarm {
+        ui::warn(format_args!("{}: {alarm}", figure.name));
     }
     if !context.json {
         if let Some(table) = &figure.printed {
@@ -100,5 +104,6 @@ fn listing(figure: &Drawn) -> Value {
         "plot": figure.name,
         "files": figure.files,
         "left_out": left_out.collect::<Vec<_>>(),
+        "alarm": figure.alarm,
     })
 }

@@ -2,9 +2,10 @@
 
 use super::PlotError;
 use super::canvas::{Anchor, Canvas, Face, Font, Pen, Rgb, text_width};
-use super::figure::{BoxStats, FAINT, Figure, INK, Key, KeyKind, Mark, Marker, ON_COLOR, PAPER, Point, RULE};
+use super::figure::{BoxStats, FAINT, Figure, INK, Key, KeyKind, Mark, Marker, ON_COLOR, PAPER, Point, RED, RULE};
 use super::layout::{
-    EXPONENT, LABEL_SIZE, Layout, MINOR_TICK, NOTE_SIZE, Placed, Rect, TICK, TICK_PAD, TICK_SIZE, layout, power_text,
+    ALARM_SIZE, EXPONENT, LABEL_SIZE, Layout, MINOR_TICK, NOTE_SIZE, Placed, Rect, TICK, TICK_PAD, TICK_SIZE, layout,
+    power_text,
 };
 use super::scale::{Label, Tick};
 
@@ -134,6 +135,10 @@ fn texts(canvas: &mut Canvas<'_>, plan: &Layout<'_>) {
         } else {
             canvas.text(&label.text, label.at, Anchor::Middle, font(LABEL_SIZE, INK));
         }
+    }
+    for alarm in &plan.alarm {
+        let loud = Font { size: ALARM_SIZE, face: Face::Normal, color: RED };
+        canvas.text(&alarm.text, alarm.at, Anchor::Left, loud);
     }
     for note in &plan.notes {
         canvas.text(&note.text, note.at, Anchor::Left, font(NOTE_SIZE, FAINT));

@@ -61,6 +61,8 @@ pub struct Figure {
     pub together: usize,
     /// The legend.
     pub keys: Vec<Key>,
+    /// What forbids to use the figure; loud, above the small print.
+    pub alarm: Option<String>,
     /// Small print below.
     pub notes: Vec<String>,
 }

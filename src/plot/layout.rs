@@ -10,6 +10,8 @@ pub const TICK_SIZE: f64 = 11.0;
 pub const LABEL_SIZE: f64 = 10.0;
 /// Size of the small print, points.
 pub const NOTE_SIZE: f64 = 7.0;
+/// Size of an alarm, points.
+pub const ALARM_SIZE: f64 = 9.0;
 /// Length of a major tick.
 pub const TICK: f64 = 6.0;
 /// Length of a minor tick.
@@ -93,6 +95,8 @@ pub struct Layout<'a> {
     pub titles: Vec<PlacedText>,
     /// Axis labels.
     pub labels: Vec<PlacedText>,
+    /// What forbids to use the figure.
+    pub alarm: Vec<PlacedText>,
     /// Small print.
     pub notes: Vec<PlacedText>,
     /// Left end and baseline of a legend above everything, when room was made for one.
@@ -284,17 +288,24 @@ fn place_labels(blocks: &[&Block], spaces: &[(f64, f64)], first: usize, out: &mu
     out.labels.retain(|label| !label.text.is_empty());
 }
 
-/// Breaks the notes to the figure's width and sets the height.
+/// Breaks alarm and notes to the figure's width and sets the height.
 fn place_notes(figure: &Figure, bottom: f64, out: &mut Layout<'_>) {
     let mut y = bottom;
-    if !figure.notes.is_empty() {
+    if !figure.notes.is_empty() || figure.alarm.is_some() {
         y += NOTE_SIZE * 0.5;
     }
-    for note in &figure.notes {
-        for line in wrap(note, figure.width - 2.0 * EDGE, NOTE_SIZE) {
-            y += NOTE_SIZE * 1.35;
-            out.notes.push(PlacedText { text: line, at: (EDGE, y), upwards: false });
+    let width = figure.width - 2.0 * EDGE;
+    let mut place = |text: &str, size: f64, to: &mut Vec<PlacedText>| {
+        for line in wrap(text, width, size) {
+            y += size * 1.35;
+            to.push(PlacedText { text: line, at: (EDGE, y), upwards: false });
         }
+    };
+    if let Some(alarm) = &figure.alarm {
+        place(alarm, ALARM_SIZE, &mut out.alarm);
+    }
+    for note in &figure.notes {
+        place(note, NOTE_SIZE, &mut out.notes);
     }
     out.height = y + EDGE;
 }
@@ -305,7 +316,9 @@ fn wrap(text: &str, width: f64, size: f64) -> Vec<String> {
     let mut line = String::new();
     for word in text.split_whitespace() {
         let longer = if line.is_empty() { word.to_owned() } else { format!("{line} {word}") };
-        if !line.is_empty() && text_width(&longer, size, Face::Normal) > width {
+        // A unit stays with its number.
+        let breaks = !word.starts_with('%');
+        if breaks && !line.is_empty() && text_width(&longer, size, Face::Normal) > width {
             lines.push(std::mem::replace(&mut line, word.to_owned()));
         } else {
             line = longer;

@@ -141,6 +141,14 @@ pub enum PlotError {
         /// Why the first run was left out.
         why: String,
     },
+    /// Several figures of a config could not be drawn; each has been named.
+    #[error("{failed} of {of} plots not drawn")]
+    Several {
+        /// How many.
+        failed: usize,
+        /// Of how many.
+        of: usize,
+    },
     /// The runs do not hold what the figure is about.
     #[error("`{figure}`: {what}")]
     Lacks {
@@ -160,9 +168,11 @@ pub enum PlotError {
 impl Fault for PlotError {
     fn exit(&self) -> Exit {
         match self {
-            PlotError::Unknown(_) | PlotError::Empty(_) | PlotError::NothingLeft { .. } | PlotError::Lacks { .. } => {
-                Exit::Usage
-            }
+            PlotError::Unknown(_)
+            | PlotError::Empty(_)
+            | PlotError::NothingLeft { .. }
+            | PlotError::Several { .. }
+            | PlotError::Lacks { .. } => Exit::Usage,
             PlotError::Draw(_) => Exit::Bug,
             PlotError::Store(error) => error.exit(),
         }
@@ -240,6 +250,8 @@ pub struct Drawn {
     pub files: Vec<PathBuf>,
     /// Runs that are not in it.
     pub left_out: Vec<LeftOut>,
+    /// Why the figure must not be used.
+    pub alarm: Option<String>,
     /// The numbers behind it, as `--data` writes them.
     pub data: Value,
     /// A table worth printing besides the picture; the first row is the header.
@@ -258,8 +270,8 @@ pub struct LeftOut {
 /// A plot config: figure -> run directories relative to the root.
 pub type Config = IndexMap<String, Option<Vec<String>>>;
 
-/// Reads the runs in `dirs` (relative to the root of `store`) with what `needs` names. Runs that cannot be used, and
-/// void ones, are left out and named.
+/// Reads the runs in `dirs` (relative to the root of `store`) with what `needs` names. Runs that cannot be used are left
+/// out and named; void ones as well, unless all are void: then there is nothing better, and [`void`] says why.
 pub fn load(store: &Store, dirs: &[String], needs: &[Part]) -> (Vec<Run>, Vec<LeftOut>) {
     read_all(dirs, |dir| run_data::load(dir, &store.resolve(dir), needs))
 }
@@ -273,15 +285,28 @@ fn read_all(dirs: &[String], read: impl Fn(&str) -> Result<Run, RunError>) -> (V
     let (mut runs, mut left_out) = (Vec::with_capacity(dirs.len()), Vec::new());
     for dir in dirs {
         match read(dir) {
-            Ok(run) if run.status == Status::Void => {
-                let why = format!("void: {}", run.reasons.join("; "));
-                left_out.push(LeftOut { dir: dir.clone(), why });
-            }
             Ok(run) => runs.push(run),
             Err(error) => left_out.push(LeftOut { dir: dir.clone(), why: error.to_string() }),
         }
     }
+    if runs.iter().any(|run| run.status != Status::Void) {
+        let (void, usable): (Vec<Run>, Vec<Run>) = runs.into_iter().partition(|run| run.status == Status::Void);
+        let why = |run: Run| LeftOut { why: format!("void: {}", run.reasons.join("; ")), dir: run.dir };
+        left_out.extend(void.into_iter().map(why));
+        runs = usable;
+    }
     (runs, left_out)
+}
+
+/// What must be said about runs that are all void.
+pub fn void(runs: &[Run]) -> Option<String> {
+    let first = runs.iter().find(|run| run.status == Status::Void)?;
+    let runs = match runs.len() {
+        1 => "this run is void".to_owned(),
+        2 => "both runs are void".to_owned(),
+        n => format!("all {n} runs are void"),
+    };
+    Some(format!("NOT TO BE USED: {runs} ({})", first.reasons.join("; ")))
 }
 
 /// Draws the figure `name` from the runs in `dirs` (relative to the root of `store`, or absolute) and writes it.
@@ -299,11 +324,13 @@ pub fn draw(store: &Store, name: &str, dirs: &[String], output: &Output) -> Resu
         return Err(PlotError::NothingLeft { figure: kind.name, why });
     }
     let mut drawing = (kind.build)(&runs)?;
+    drawing.figure.alarm = void(&runs);
     if !left_out.is_empty() {
         drawing.figure.notes.push(format!("{} of {} runs left out.", left_out.len(), dirs.len()));
     }
     let files = write(kind.name, &drawing, output)?;
-    Ok(Drawn { name: kind.name, files, left_out, data: data(&drawing, &runs), printed: drawing.printed })
+    let alarm = drawing.figure.alarm.take();
+    Ok(Drawn { name: kind.name, files, left_out, alarm, data: data(&drawing, &runs), printed: drawing.printed })
 }
 
 /// Writes every format of a drawing; nothing is overwritten.

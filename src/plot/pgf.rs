@@ -48,13 +48,19 @@ pub fn write(figure: &Figure) -> String {
             }
         }
     }
-    tex.push_str("\\end{groupplot}\n\\end{tikzpicture}\n");
+    tex.push_str("\\end{groupplot}\n");
+    if let Some(alarm) = &figure.alarm {
+        let text = escape(alarm);
+        let at = "at (current bounding box.south west) [anchor=north west, red, font=\\small]";
+        writeln!(tex, "\\node {at} {{{text}}};").ok();
+    }
+    tex.push_str("\\end{tikzpicture}\n");
     tex
 }
 
 fn header(tex: &mut String, figure: &Figure) -> std::fmt::Result {
     writeln!(tex, "% {}", comment(&figure.title))?;
-    for note in &figure.notes {
+    for note in figure.alarm.iter().chain(&figure.notes) {
         writeln!(tex, "% {}", comment(note))?;
     }
     writeln!(tex, "% needs \\usepackage{{pgfplots}} \\usepgfplotslibrary{{groupplots}} \\pgfplotsset{{compat=1.16}}")?;

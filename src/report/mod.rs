@@ -110,6 +110,7 @@ fn figures(runs: &[Run]) -> Result<Vec<Drawn>, PlotError> {
         } else {
             match (kind.build)(&usable) {
                 Ok(mut drawing) => {
+                    drawing.figure.alarm = plot::void(&usable);
                     if usable.len() < runs.len() {
                         let note = format!("{} of {} runs have what this figure needs.", usable.len(), runs.len());
                         drawing.figure.notes.push(note);

@@ -36,6 +36,9 @@ fn banner(html: &mut Html, runs: &[Run], left_out: &[LeftOut]) {
         html.raw(&format!("<p class=\"banner\">{} without a flag.</p>\n", count(runs.len())));
         return;
     }
+    if let Some(alarm) = crate::plot::void(runs) {
+        html.raw(&format!("<p class=\"banner bad\">{}</p>\n", escape(&alarm)));
+    }
     html.raw(&format!(
         "<div class=\"banner warn\">{} used, {} of them flagged; {} left out.<ul>",
         count(runs.len()),

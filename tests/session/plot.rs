@@ -423,6 +423,37 @@ fn every_format_is_written_and_nothing_is_overwritten() {
 }
 
 #[test]
+fn void_runs_are_left_out_unless_there_is_nothing_else() {
+    let session = Session::new();
+    let record = |status: &str| {
+        format!(
+            "format: 1\nmaestro: 0.1.0\nrevision: abc\napp: socialNetwork\ntarget: embedded\ndeployment: d\ntag: t\n\
+             placement:\n  path: configs/x.yml\n  sha256: '00'\n  zone_pair: US->EU\nvariant: baseline\n\
+             endpoint: compose-post\nworkload:\n  rate: 50\n  arrivals: constant\n  connections: 4\n  threads: 2\n  \
+             clients: 1\n  duration_s: 10\n  warmup_s: 1\n  seed: 7\n  pace: exact\n  timeout_s: 2\n\
+             started_us: 1760000000000000\noutcome:\n  status: {status}\n  reasons: [the client was late]\n"
+        )
+    };
+    for (dir, status) in [("good", "flagged"), ("void", "void")] {
+        session.write(&format!("{dir}/run.yml"), record(status));
+        session.write(&format!("{dir}/client00.out"), " 90.000%   12.00ms\nRequests/sec:     49.89\n");
+    }
+    config(&session, "throughput_latency", &["good".into(), "void".into()]);
+    let done = session.ok("plot plot.yml --format svg");
+    assert_eq!(done.stderr, "warning: throughput_latency: left out `void`: void: the client was late\n");
+    let svg = drawing(&drawn(&session, "svg"));
+    assert!(
+        svg.contains("Flagged or incomplete: 1 of 1 run (the client was late).") && !svg.contains("NOT TO BE USED")
+    );
+    fs::remove_dir_all(session.path("plots")).unwrap();
+    config(&session, "throughput_latency", &["void".into()]);
+    let done = session.ok("plot plot.yml --format svg");
+    let alarm = "NOT TO BE USED: this run is void (the client was late)";
+    assert_eq!(done.stderr, format!("warning: throughput_latency: {alarm}\n"));
+    assert!(drawing(&drawn(&session, "svg")).contains(alarm));
+}
+
+#[test]
 fn one_bad_figure_does_not_hide_the_others() {
     let session = root();
     let dirs = golden_dirs("per_inconsistencies");

@@ -40,6 +40,7 @@ pub fn build(runs: &[Run]) -> Result<Drawing, PlotError> {
         columns: 1,
         blocks: vec![Block { title: String::new(), panels: vec![panel] }],
         together: 1,
+        alarm: None,
         keys: if variants.len() > 1 { patch_keys(&cells) } else { Vec::new() },
         notes,
     };

@@ -19,7 +19,7 @@ use crate::store::Status;
 use super::figure::{Axis, Block, Figure, Key, KeyKind, Mark, Marker, Panel, Point, color, marker, pair_label};
 use super::run_data::Run;
 use super::scale::{Kind, Scale, short};
-use super::table::{Cell, pairs, peak, variant_label};
+use super::table::{Cell, pairs, peak, variant_label, window_interval};
 
 pub use stack::Stack;
 
@@ -92,6 +92,7 @@ impl Curves<'_> {
             columns,
             blocks: pairs.iter().map(block).collect(),
             together: 1,
+            alarm: None,
             keys: line_keys(cells),
             notes: source_notes(cells),
         }
@@ -148,7 +149,9 @@ pub fn source_notes(cells: &[Cell<'_>]) -> Vec<String> {
     let most = cells.iter().map(|cell| cell.runs.len()).max().unwrap_or(0);
     let least = cells.iter().map(|cell| cell.runs.len()).min().unwrap_or(0);
     let rounds = if most == 1 {
-        format!("{}, one round.", plural(runs, "run"))
+        let within = cells.iter().filter_map(window_interval).any(|window| window.low < window.high);
+        let what = if within { "; whiskers: 95 % interval of the window within the run" } else { "" };
+        format!("{}, one round{what}.", plural(runs, "run"))
     } else {
         let rounds = if least == most { format!("{most}") } else { format!("{least}\u{2013}{most}") };
         format!("{}; medians of {rounds} rounds, whiskers: 95 % bootstrap interval across rounds.", plural(runs, "run"))

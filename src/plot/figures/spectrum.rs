@@ -27,6 +27,7 @@ pub fn build(runs: &[Run]) -> Result<Drawing, PlotError> {
         columns,
         blocks: pairs.iter().map(block).collect(),
         together: 1,
+        alarm: None,
         keys: plain_keys(&shown),
         notes: curve_notes(&shown),
     };

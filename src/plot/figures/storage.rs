@@ -74,6 +74,7 @@ pub fn build(runs: &[Run]) -> Result<Drawing, PlotError> {
         columns: 1,
         blocks: blocks.collect(),
         together: 1,
+        alarm: None,
         keys: Vec::new(),
         notes: vec![format!(
             "Medians over {} of the baseline and {} of antipode ({}, all rates). Totals include indexes and grow with \

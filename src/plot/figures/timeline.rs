@@ -36,6 +36,7 @@ pub fn build(runs: &[Run]) -> Result<Drawing, PlotError> {
         columns,
         blocks,
         together: 3,
+        alarm: None,
         keys: plain_keys(&shown),
         notes,
     };
@@ -51,7 +52,11 @@ const MOST_HOVERS: usize = 60;
 /// One value of some seconds of a run.
 type Value = fn(&Run, &[Second]) -> Option<f64>;
 
+/// Seconds after the last due request, when late answers still come in, are not part of the throughput.
 fn answered(_: &Run, seconds: &[Second]) -> Option<f64> {
+    if seconds.iter().all(|second| second.due == 0.0) {
+        return None;
+    }
     Some(seconds.iter().map(|second| second.ok).sum::<f64>() / seconds.len() as f64)
 }
 

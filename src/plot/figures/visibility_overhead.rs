@@ -29,6 +29,7 @@ pub fn build(runs: &[Run]) -> Result<Drawing, PlotError> {
         columns,
         blocks: pairs.iter().map(block).collect(),
         together: 1,
+        alarm: None,
         keys: patch_keys(&cells),
         notes,
     };

@@ -34,6 +34,7 @@ pub fn build(runs: &[Run]) -> Result<Drawing, PlotError> {
         columns,
         blocks: pairs.iter().zip(&bars).map(block).collect(),
         together: 1,
+        alarm: None,
         keys: line_keys(&cells),
         notes: notes(&cells, &bars),
     };

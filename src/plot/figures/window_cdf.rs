@@ -31,6 +31,7 @@ pub fn build(runs: &[Run]) -> Result<Drawing, PlotError> {
         columns,
         blocks: pairs.iter().map(block).collect(),
         together: 1,
+        alarm: None,
         keys,
         notes: notes(&shown),
     };
