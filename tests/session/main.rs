@@ -25,4 +25,5 @@ mod report;
 mod ssh;
 mod store_server;
 mod swarm;
+mod sweep;
 mod wkld;
