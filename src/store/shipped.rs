@@ -20,6 +20,7 @@ pub static SHIPPED: &[(&str, &str)] = shipped![
     "configs/gsd/socialNetwork/socialNetwork-gsd-split-cluster.yml",
     "configs/local/socialNetwork/debug.yml",
     "configs/local/socialNetworkMini/debug.yml",
+    "configs/reproduce/sosp23.yml",
     "configs/sweeps/quick.yml",
     "configs/sweeps/sosp23.yml",
 ];

@@ -3,11 +3,13 @@
 //! The story that carries a sweep out is `command/sweep.rs`; everything here is pure or reads and writes one
 //! sweep's own directory.
 
+mod claims;
 mod journal;
 mod metrics;
 mod spec;
 mod until;
 
+pub use claims::{Claim, Claims, Judgement, Observed, judge};
 pub use journal::{Event, Journal, Progress, RunState};
 pub use metrics::Metrics;
 pub use spec::{Between, Blocks, Cell, DelaySpec, Order, Quick, RunId, Spec, SweepError};

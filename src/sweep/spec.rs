@@ -95,6 +95,8 @@ pub struct Quick {
     pub warmup_s: Option<f64>,
     /// Rounds per cell.
     pub rounds: Option<u32>,
+    /// What becomes of runs whose client was late.
+    pub late_client: Option<LateClient>,
 }
 
 /// Other values for the cells that match.
@@ -337,6 +339,7 @@ impl Spec {
         self.duration_s = self.quick.duration_s.unwrap_or(5.0);
         self.warmup_s = self.quick.warmup_s.unwrap_or(1.0);
         self.rounds = self.quick.rounds.unwrap_or(1);
+        self.late_client = self.quick.late_client.unwrap_or(self.late_client);
         self
     }
 

@@ -48,13 +48,7 @@ fn draw(context: &Context, sweep: &Sweep, runs: &[(usize, String)]) -> Result<()
 
 /// Finished runs: cell index and directory, cells in the order of the file.
 fn finished(sweep: &Sweep, progress: &Progress) -> Vec<(usize, String)> {
-    let mut runs: Vec<_> = sweep.runs();
-    runs.sort();
-    let dir = |run: &crate::sweep::RunId| match progress.state(&sweep.cells[run.cell].id(), run.round) {
-        RunState::Finished { dir, .. } => Some((run.cell, dir)),
-        _ => None,
-    };
-    runs.iter().filter_map(dir).collect()
+    sweep.done(progress).into_iter().map(|(cell, _, dir)| (cell, dir)).collect()
 }
 
 /// `plots.yml`: figure -> run directories, for `maestro plot`.
@@ -104,8 +98,8 @@ fn row(cell: &Cell, rounds: &[Metrics]) -> Vec<String> {
 /// `load 1 min 20 s, everything else 8 s (0.5 s per run)`.
 fn dead_time(sweep: &Sweep, progress: &Progress) -> String {
     let (mut load, mut idle, mut runs) = (0.0, 0.0, 0_u32);
-    for run in sweep.runs() {
-        if let RunState::Finished { load_s, idle_s, .. } = progress.state(&sweep.cells[run.cell].id(), run.round) {
+    for (cell, round, _) in sweep.done(progress) {
+        if let RunState::Finished { load_s, idle_s, .. } = progress.state(&sweep.cells[cell].id(), round) {
             load += load_s;
             idle += idle_s;
             runs += 1;

@@ -1,5 +1,6 @@
 //! `maestro sweep`: runs a matrix of workloads, resumably, and draws what it gives.
 
+mod adaptive;
 mod driver;
 mod finish;
 mod status;
@@ -11,8 +12,8 @@ use crate::app::App;
 use crate::command::Selection;
 use crate::error::{Exit, Result};
 use crate::experiment::TargetName;
-use crate::store::{self, StoreError};
-use crate::sweep::{Cell, Event, Journal, Progress, RunId, RunState, Spec, SweepError};
+use crate::store::{self, RunDir, StoreError};
+use crate::sweep::{Cell, Event, Journal, Metrics, Observed, Progress, RunId, RunState, Spec, SweepError, Until};
 use crate::ui;
 
 /// What was asked for; the options are described in the grammar.
@@ -64,12 +65,28 @@ pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
     if resumed > 0 {
         ui::note(format_args!("resuming: {} of {} done", resumed, ui::count(sweep.runs().len(), "run")));
     }
-    let loaded = load(context, &sweep, &mut journal, &mut progress).await;
+    let loaded = load_all(context, &sweep, &mut journal, &mut progress).await;
     let cleaned = if request.keep { Ok(()) } else { driver::clean(context, &sweep).await };
     loaded?;
     cleaned?;
     journal.append(&Event::Ended { at_us: now_us() })?;
     finish::finish(context, &sweep, &progress)
+}
+
+/// The finished runs of a sweep in numbers, and the sweep's directory.
+///
+/// # Errors
+/// When the sweep, its journal or a run's record cannot be read.
+pub(crate) fn observed(context: &Context, request: &Request) -> Result<(Vec<Observed>, PathBuf)> {
+    let sweep = plan(context, request)?;
+    let progress = Journal::progress(&sweep.file("journal.jsonl"))?;
+    let mut observed = Vec::new();
+    for (cell, round, dir) in sweep.done(&progress) {
+        let cell = &sweep.cells[cell];
+        let metrics = Metrics::read(&RunDir::new(context.store.resolve(dir)))?;
+        observed.push(Observed { placement: cell.stem(), variant: cell.variant, rate: cell.rate, round, metrics });
+    }
+    Ok((observed, sweep.dir))
 }
 
 /// Reads and checks the sweep, with the command line's values in place of the file's.
@@ -90,6 +107,9 @@ fn plan(context: &Context, request: &Request) -> Result<Sweep> {
         spec.rounds = rounds;
     }
     spec.until = request.until.clone().or(spec.until);
+    if let Some(until) = &spec.until {
+        Until::parse(until)?;
+    }
     let name = request.name.clone().unwrap_or_else(|| format!("{}-{target}", spec.name));
     let dir = context.store.sweep(&name);
     let cells = spec.cells();
@@ -118,15 +138,49 @@ fn pin(sweep: &Sweep) -> Result<()> {
     Ok(())
 }
 
-/// Carries out every run that the journal does not have yet.
-async fn load(context: &Context, sweep: &Sweep, journal: &mut Journal, progress: &mut Progress) -> Result<()> {
-    let runs = sweep.runs();
+/// Carries out the rounds of the file, then those that `until` still asks for.
+async fn load_all(context: &Context, sweep: &Sweep, journal: &mut Journal, progress: &mut Progress) -> Result<()> {
     let mut driver = driver::Driver::new(context, sweep);
+    load(sweep, &sweep.runs(), &mut driver, journal, progress).await?;
+    let Some(text) = &sweep.spec.until else { return Ok(()) };
+    let until = Until::parse(text)?;
+    for round in sweep.spec.rounds..sweep.spec.max_rounds {
+        let wide = adaptive::wide(context, sweep, progress, &until)?;
+        if wide.is_empty() {
+            return Ok(());
+        }
+        ui::note(format_args!("`{text}` does not hold yet for {}", ui::count(wide.len(), "cell")));
+        let more: Vec<RunId> = sweep
+            .spec
+            .order(&sweep.cells, round..round + 1)
+            .into_iter()
+            .filter(|run| wide.contains(&run.cell))
+            .collect();
+        load(sweep, &more, &mut driver, journal, progress).await?;
+    }
+    for cell in adaptive::wide(context, sweep, progress, &until)? {
+        ui::warn(format_args!(
+            "{}: `{text}` was not reached in {}",
+            sweep.cells[cell].id(),
+            ui::count(sweep.spec.max_rounds as usize, "round")
+        ));
+    }
+    Ok(())
+}
+
+/// Carries out those of `runs` that the journal does not have yet.
+async fn load(
+    sweep: &Sweep,
+    runs: &[RunId],
+    driver: &mut driver::Driver<'_>,
+    journal: &mut Journal,
+    progress: &mut Progress,
+) -> Result<()> {
     for (index, run) in runs.iter().enumerate() {
         while let RunState::Pending { failed } = progress.state(&sweep.cells[run.cell].id(), run.round) {
             let line = status::progress_line(sweep, &runs[index..], index, runs.len(), *run);
             ui::note(line);
-            let events = attempt(&mut driver, sweep, *run, failed + 1, journal).await?;
+            let events = attempt(driver, sweep, *run, failed + 1, journal).await?;
             for event in events {
                 journal.append(&event)?;
                 progress.apply(&event);
@@ -176,6 +230,19 @@ impl Sweep {
     /// All runs in their order.
     fn runs(&self) -> Vec<RunId> {
         self.spec.order(&self.cells, 0..self.spec.rounds)
+    }
+
+    /// Every finished run in the order of the cells: (cell, round, directory), with rounds that `until` added.
+    fn done(&self, progress: &Progress) -> Vec<(usize, u32, String)> {
+        let rounds = self.spec.rounds.max(self.spec.max_rounds);
+        let each = |cell: usize| {
+            let id = self.cells[cell].id();
+            (0..rounds).filter_map(move |round| match progress.state(&id, round) {
+                RunState::Finished { dir, .. } => Some((cell, round, dir)),
+                _ => None,
+            })
+        };
+        (0..self.cells.len()).flat_map(each).collect()
     }
 
     /// How many runs are finished.
