@@ -12,5 +12,5 @@ mod until;
 pub use claims::{Claim, Claims, Judgement, Observed, judge};
 pub use journal::{Event, Journal, Progress, RunState};
 pub use metrics::Metrics;
-pub use spec::{Between, Blocks, Cell, DelaySpec, Order, Quick, RunId, Spec, SweepError};
+pub use spec::{Between, Blocks, Cell, DelaySpec, LateClient, Order, Quick, RunId, Spec, SweepError};
 pub use until::Until;

@@ -85,6 +85,17 @@ pub enum Blocks {
     None,
 }
 
+/// What becomes of a run whose client was late (a busy or small machine).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LateClient {
+    /// It is void: tried again, then left out.
+    #[default]
+    Void,
+    /// It is kept, flagged in every table and figure.
+    Flag,
+}
+
 /// Values for `--quick`, in place of the full ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -188,6 +199,9 @@ pub struct Spec {
     /// How often a failed run is tried again before it is quarantined.
     #[serde(default = "one_retry")]
     pub retries: u32,
+    /// What becomes of runs whose client was late.
+    #[serde(default)]
+    pub late_client: LateClient,
     /// Add rounds per cell until this holds, e.g. `window.p90 ci < 5%`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<String>,

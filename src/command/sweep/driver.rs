@@ -8,7 +8,7 @@ use crate::command::{self, Selection, clean, delay, deploy, gather, run, wkld};
 use crate::error::{Exit, Plain, Result};
 use crate::experiment::Variant;
 use crate::store::{RunDir, Status};
-use crate::sweep::{Between, Cell, RunId};
+use crate::sweep::{Between, Cell, LateClient, RunId};
 use crate::ui;
 
 /// How long a run waits for readiness and for the queue to drain.
@@ -60,7 +60,7 @@ impl<'a> Driver<'a> {
         self.ensure_running(cell).await?;
         self.used = true;
         let run = wkld::perform(self.context, self.workload(cell, id)).await?;
-        gather::run(self.context, self.gathering(&run)).await?;
+        gather::gather(self.context, self.gathering(&run)).await?;
         self.done(&run, start)
     }
 
@@ -155,8 +155,12 @@ impl<'a> Driver<'a> {
     }
 
     fn done(&self, run: &RunDir, start: Instant) -> Result<Done> {
-        let record = run.read_record()?;
+        let mut record = run.read_record()?;
         let dir = self.context.store.relative(run.path());
+        if record.outcome.status == Status::Void && self.sweep.spec.late_client == LateClient::Flag {
+            record.outcome.status = Status::Flagged;
+            run.write_record(&record)?;
+        }
         if record.outcome.status == Status::Void {
             let why = record.outcome.reasons.join("; ");
             return Err(Plain::new(Exit::RunVoid, format!("`{dir}` is void: {why}")).into());
