@@ -208,7 +208,7 @@ impl Default for Services {
             url_shorten_service: service(8, 0.4, 0.3),
             user_mention_service: service(8, 0.4, 0.3),
             compose_post_service: service(8, 0.5, 0.3),
-            post_storage_service_eu: service(4, 12.0, 0.25),
+            post_storage_service_eu: service(4, 11.3, 0.5),
             post_storage_service_us: service(8, 0.5, 0.3),
             write_home_timeline_rabbitmq_eu: service(8, 0.5, 0.3),
             write_home_timeline_service_us: service(32, 0.8, 0.3),
