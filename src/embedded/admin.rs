@@ -152,7 +152,8 @@ async fn stats(State(admin): State<Admin>) -> Json<Value> {
     Json(json!({
         "posts": size.posts,
         "total_post_storage_size_bytes": size.total_bytes,
-        "avg_post_storage_size_bytes": size.mean_bytes,
+        "post_documents_size_bytes": size.document_bytes,
+        "avg_post_storage_size_bytes": size.mean_bytes(),
     }))
 }
 

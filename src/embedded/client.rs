@@ -81,6 +81,19 @@ pub struct Status {
     pub link: LinkRule,
 }
 
+/// What `/maestro/stats` says.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct StoreSize {
+    /// Posts held.
+    pub posts: u64,
+    /// Data and indexes, bytes.
+    #[serde(rename = "total_post_storage_size_bytes")]
+    pub total_bytes: f64,
+    /// Documents alone, bytes.
+    #[serde(rename = "post_documents_size_bytes")]
+    pub document_bytes: f64,
+}
+
 /// A client of one miniature. Calls block.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -138,14 +151,12 @@ impl Client {
         self.answer(&url, self.agent.put(&url).send_json(schedule)).map(|_| ())
     }
 
-    /// Size of the post store at the origin: total bytes, mean bytes of a document.
+    /// Size of the post store at the origin.
     ///
     /// # Errors
     /// [`ClientError`].
-    pub fn store_size(&self) -> Result<(f64, f64), ClientError> {
-        let value: Value = self.json(&format!("{}/maestro/stats", self.admin))?;
-        let number = |key: &str| value[key].as_f64().unwrap_or(0.0);
-        Ok((number("total_post_storage_size_bytes"), number("avg_post_storage_size_bytes")))
+    pub fn store_size(&self) -> Result<StoreSize, ClientError> {
+        self.json(&format!("{}/maestro/stats", self.admin))
     }
 
     /// Measures the replication link with `count` probes.

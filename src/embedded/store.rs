@@ -75,8 +75,15 @@ pub struct StoreSize {
     pub posts: usize,
     /// Data and indexes, bytes.
     pub total_bytes: f64,
-    /// Mean document, bytes.
-    pub mean_bytes: f64,
+    /// Documents alone, bytes.
+    pub document_bytes: f64,
+}
+
+impl StoreSize {
+    /// Mean document, bytes; 0 without any.
+    pub fn mean_bytes(&self) -> f64 {
+        if self.posts == 0 { 0.0 } else { self.document_bytes / self.posts as f64 }
+    }
 }
 
 /// Bytes of index per post: `_id` and the unique index on `post_id`.
@@ -210,9 +217,8 @@ impl PostStore {
     pub fn size(&self) -> StoreSize {
         let primary = self.primary();
         let posts = primary.count;
-        let total_bytes = primary.bytes as f64 + posts as f64 * INDEX_BYTES;
-        let mean_bytes = if posts == 0 { 0.0 } else { primary.bytes as f64 / posts as f64 };
-        StoreSize { posts, total_bytes, mean_bytes }
+        let document_bytes = primary.bytes as f64;
+        StoreSize { posts, total_bytes: document_bytes + posts as f64 * INDEX_BYTES, document_bytes }
     }
 
     /// Entries on their way to the replica.
@@ -290,6 +296,6 @@ mod tests {
         }
         assert!(!store.replica_has_lineage(1, 1_000_000));
         let size = store.size();
-        assert_eq!((size.posts, size.mean_bytes), (2, sample(1, Some(1)).document_bytes() as f64));
+        assert_eq!((size.posts, size.mean_bytes()), (2, sample(1, Some(1)).document_bytes() as f64));
     }
 }

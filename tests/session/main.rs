@@ -13,6 +13,7 @@ mod compare;
 mod compose;
 mod delay;
 mod docker;
+mod embedded;
 mod engine;
 mod gather;
 mod gce_emulator;

@@ -4,11 +4,13 @@ mod host;
 mod record;
 mod requests;
 mod steps;
+mod storage;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::storage::Storage;
 use crate::Context;
 use crate::app::EndpointKind;
 use crate::command::{Current, Selection};
@@ -97,12 +99,16 @@ async fn offer(
     let _lock = context.store.lock("wkld")?;
     let (dir, mut run) = record::begin(context, &current, request, endpoint, workload)?;
     remember(context, &mut current, request, &run, &dir)?;
+    let storage = tokio::task::block_in_place(|| Storage::before(&current))?;
     let report = match load(workload, requests, &Trust::default()).await {
         Ok(report) => report,
         Err(error) => return Err(gave_up(&dir, &mut run, error)),
     };
     let text = record::wrk2_text(&report, &requests.shown_url(), run.workload.duration_s);
     record::finish(&dir, &mut run, &report, &text)?;
+    if let Some(storage) = storage {
+        tokio::task::block_in_place(|| storage.after(&dir))?;
+    }
     Ok((dir, report))
 }
 
