@@ -15,7 +15,9 @@
 pub mod analysis;
 pub mod app;
 mod cli;
+pub mod clock;
 pub mod cloud;
+pub mod cluster;
 mod command;
 pub mod compare;
 pub mod compose;
@@ -26,6 +28,7 @@ pub mod execute;
 pub mod experiment;
 pub mod inventory;
 pub mod local;
+mod peer;
 pub mod placement;
 pub mod plan;
 pub mod plot;

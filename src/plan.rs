@@ -7,6 +7,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::cluster::ClusterStep;
 use crate::experiment::Variant;
 use crate::local::ContainerStep;
 
@@ -42,6 +43,8 @@ pub enum Step {
     Embedded(EmbeddedStep),
     /// Something about containers of one engine.
     Container(ContainerStep),
+    /// Something about a swarm of hosts.
+    Cluster(ClusterStep),
 }
 
 /// States of the embedded miniature.
@@ -107,6 +110,7 @@ impl fmt::Display for Step {
             }
             Step::Embedded(step) => step.fmt(f),
             Step::Container(step) => step.fmt(f),
+            Step::Cluster(step) => step.fmt(f),
         }
     }
 }

@@ -127,6 +127,13 @@ pub(super) enum Sub {
     /// Generate load described on stdin, write the result to stdout (started by `wkld` on client hosts)
     #[command(hide = true)]
     Worker,
+    /// Do a part of `deploy` or `wkld` on a host (started there over SSH)
+    #[command(hide = true)]
+    Peer {
+        /// The part and its arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Delay a container's traffic from inside its network namespace (started by `delay`)
     #[command(hide = true)]
     DelayHelper {

@@ -254,6 +254,7 @@ fn command(sub: Sub, selection: Selection) -> Result<Option<Command>> {
         Sub::Service(a) => Command::Service(command::service::Request { role: a.role, args: a.args }),
         Sub::Worker => Command::Worker,
         Sub::DelayHelper { args } => Command::DelayHelper(args),
+        Sub::Peer { args } => Command::Peer(args),
     }))
 }
 

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use crate::Context;
-use crate::command::{self, Selection, compose_file};
+use crate::command::filed::Filed;
+use crate::command::{self, Current, Selection};
 use crate::error::Result;
 use crate::execute::{Live, carry_out};
-use crate::store::read_text;
-use crate::target::{CleanMode, RunOptions, Site};
+use crate::experiment::Variant;
+use crate::target::{CleanMode, RunOptions};
 use crate::ui;
 
 /// How long `-restart` waits for readiness.
@@ -32,30 +33,13 @@ pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
         return Ok(());
     }
     let mut current = super::current(context, &request.selection)?;
-    let dir = context.store.deploy_dir(current.target, current.app.name, &current.deployment.tag);
-    let placement = read_text(&dir.join("placement.yml"))?;
-    let compose = compose_file::of_deployment(&dir)?;
-    let site = Site {
-        app: current.app,
-        deployment: &current.deployment,
-        dir,
-        placement: &placement,
-        compose: compose.as_ref(),
-    };
-    let mode = if request.strong { CleanMode::Strong } else { CleanMode::Services };
-    let mut plan = target.clean(&site, mode)?;
+    let filed = Filed::of(context, &current)?;
+    let site = filed.site(&current);
     let restarted = current.deployment.variant.filter(|_| request.restart);
-    if let Some(variant) = restarted {
-        let ports = same_ports(&current.deployment);
-        let options = RunOptions {
-            variant,
-            prometheus: current.state.prometheus.unwrap_or(false),
-            portainer: current.state.portainer.unwrap_or(false),
-            ports,
-            timeout: RESTART_TIMEOUT,
-        };
-        plan.stages.extend(target.run(&site, &options)?.stages);
-    }
+    let plan = match restarted {
+        Some(variant) => target.restart(&site, &same_options(&current, variant))?,
+        None => target.clean(&site, if request.strong { CleanMode::Strong } else { CleanMode::Services })?,
+    };
     if context.dry_run {
         ui::out_raw(plan.to_string());
         return Ok(());
@@ -74,6 +58,17 @@ pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
     let done = if request.restart { "restarted" } else { "cleaned" };
     ui::note(format_args!("{done} {} on {}", current.app.name, current.target));
     Ok(())
+}
+
+/// The options of the run that is to be repeated.
+fn same_options(current: &Current, variant: Variant) -> RunOptions {
+    RunOptions {
+        variant,
+        prometheus: current.state.prometheus.unwrap_or(false),
+        portainer: current.state.portainer.unwrap_or(false),
+        ports: same_ports(&current.deployment),
+        timeout: RESTART_TIMEOUT,
+    }
 }
 
 /// The ports in use, so that a restart keeps its addresses.

@@ -42,16 +42,17 @@ fn source_tree(context: &Context, app: &App, given: Option<&Path>) -> Result<Pat
         .into())
 }
 
-/// The compose file that `deploy` filed in `dir`; `None` when this target has none.
+/// The compose file that `deploy` filed in `dir`, whose relative paths start from `directory`; `None` when this target
+/// has none.
 ///
 /// # Errors
 /// Exit code 2 when it cannot be used.
-pub(crate) fn of_deployment(dir: &Path) -> Result<Option<File>> {
+pub(crate) fn of_deployment(dir: &Path, directory: &Path) -> Result<Option<File>> {
     let path = dir.join(DEPLOYED);
     match read_text(&path) {
         Err(StoreError::Missing(_)) => Ok(None),
         Err(error) => Err(error.into()),
-        Ok(text) => Ok(Some(parse(&path.display().to_string(), &text, dir)?)),
+        Ok(text) => Ok(Some(parse(&path.display().to_string(), &text, directory)?)),
     }
 }
 

@@ -6,11 +6,11 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use crate::Context;
-use crate::command::{Selection, compose_file};
+use crate::command::{Selection, compose_file, filed};
 use crate::error::{Plain, Result};
 use crate::execute::{Live, carry_out};
 use crate::store::{self, Deployment, FORMAT, State, parse_yaml};
-use crate::target::{Runtime, Site};
+use crate::target::{DeployOptions, Runtime, Site};
 use crate::ui;
 
 /// What was asked for; the options are described in the grammar.
@@ -67,10 +67,25 @@ pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
         Runtime::InProcess => None,
         Runtime::Containers | Runtime::Swarm => Some(compose_file::of_app(context, app, request.app_dir.as_deref())?),
     };
+    if let Some(file) = &compose {
+        let directory = file.directory.display().to_string();
+        deployment.other.insert(filed::COMPOSE_DIRECTORY.to_owned(), directory.into());
+    }
+    let facts = context.store.site_facts(target.name())?;
+    let options = options(&request);
+    deployment.other.insert(filed::OPTIONS.to_owned(), serde_json::to_value(&options).unwrap_or_default());
+    let site = |deployment, dir| Site {
+        app,
+        deployment,
+        dir,
+        placement: &text,
+        compose: compose.as_ref(),
+        facts: facts.as_deref(),
+        options: options.clone(),
+        read: filed::read,
+    };
     if context.dry_run {
-        let dir = parent.join(&wanted);
-        let site = Site { app, deployment: &deployment, dir, placement: &text, compose: compose.as_ref() };
-        let plan = target.deploy(&site)?;
+        let plan = target.deploy(&site(&deployment, parent.join(&wanted)))?;
         ui::out_raw(plan.to_string());
         return Ok(());
     }
@@ -79,17 +94,32 @@ pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
     let (tag, dir) = store::create_exclusive(&parent, &wanted)?;
     deployment.tag = tag;
     store::write_atomic(&dir.join("placement.yml"), text.as_bytes())?;
-    let site = Site { app, deployment: &deployment, dir, placement: &text, compose: compose.as_ref() };
-    let plan = target.deploy(&site)?;
+    if let Some(facts) = &facts {
+        store::write_atomic(&dir.join(filed::FACTS), facts.as_bytes())?;
+    }
+    let plan = target.deploy(&site(&deployment, dir))?;
     context.store.write_deployment(&deployment)?;
-    carry_out(&Live, &plan).await?;
+    // Before anything is made: what a deploy that fails has made can then be cleaned, or the next one goes on from it.
     context.store.write_state(target.name(), &next_state(state, &deployment))?;
+    let outcomes = carry_out(&Live, &plan).await?;
+    super::run::absorb(&mut deployment, &outcomes);
+    super::hosts::absorb(&mut deployment, &outcomes)?;
+    context.store.write_deployment(&deployment)?;
     ui::note(format_args!(
         "deployed {} on {} as `{}` ({})",
         app.name, deployment.target, deployment.tag, deployment.zone_pair
     ));
     ui::note(format_args!("next: maestro --{} {} run [-antipode]", deployment.target, app.name));
     Ok(())
+}
+
+fn options(request: &Request) -> DeployOptions {
+    DeployOptions {
+        force: request.force,
+        strict: request.strict,
+        endpoint_mode: request.endpoint_mode.clone(),
+        publish: request.publish.clone(),
+    }
 }
 
 /// The state after a deployment: what an earlier run left behind does not belong to it.

@@ -12,9 +12,11 @@ pub(crate) mod doctor;
 pub(crate) mod embedded_serve;
 pub(crate) mod explain;
 pub(crate) mod extend;
+pub(crate) mod filed;
 pub(crate) mod firewall;
 pub(crate) mod gather;
 pub(crate) mod gc;
+pub(crate) mod hosts;
 pub(crate) mod info;
 pub(crate) mod load;
 pub(crate) mod merge;
@@ -50,6 +52,7 @@ pub(crate) enum Command {
     Compare(compare::Request),
     Delay(Box<delay::Request>),
     DelayHelper(Vec<String>),
+    Peer(Vec<String>),
     Deploy(deploy::Request),
     Deps(deps::Request),
     Doctor(doctor::Request),
@@ -82,6 +85,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<()> {
         Command::Compare(request) => compare::run(context, request).await,
         Command::Delay(request) => delay::run(context, *request).await,
         Command::DelayHelper(args) => delay::helper(&args).await,
+        Command::Peer(args) => crate::peer::run(&args).await,
         Command::Deploy(request) => deploy::run(context, request).await,
         Command::Deps(request) => deps::run(context, request).await,
         Command::Doctor(request) => doctor::run(context, request).await,

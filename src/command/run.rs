@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use crate::Context;
-use crate::command::{Current, Selection, compose_file};
+use crate::command::filed::Filed;
+use crate::command::{Current, Selection};
 use crate::error::{Error, Plain, Result};
 use crate::execute::docker::{Engine, LogRequest};
 use crate::execute::{Live, Outcome, carry_out, local};
 use crate::experiment::Variant;
 use crate::plan::Plan;
-use crate::store::{Deployment, read_text};
-use crate::target::{self, RunOptions, Runtime, Site};
+use crate::store::Deployment;
+use crate::target::{self, RunOptions, Runtime};
 use crate::ui;
 
 /// What was asked for; the options are described in the grammar.
@@ -32,8 +33,6 @@ pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
         return Err(Plain::usage(format!("-attached works with --local, not with --{}", target.name())).into());
     }
     let mut current = super::current(context, &request.selection)?;
-    let dir = context.store.deploy_dir(current.target, current.app.name, &current.deployment.tag);
-    let placement = read_text(&dir.join("placement.yml"))?;
     let options = RunOptions {
         variant: request.variant,
         prometheus: request.prometheus,
@@ -41,23 +40,18 @@ pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
         ports: request.ports,
         timeout: request.timeout,
     };
-    let compose = compose_file::of_deployment(&dir)?;
-    let site = Site {
-        app: current.app,
-        deployment: &current.deployment,
-        dir,
-        placement: &placement,
-        compose: compose.as_ref(),
-    };
+    let filed = Filed::of(context, &current)?;
+    let site = filed.site(&current);
     let plan = target.run(&site, &options)?;
     if context.dry_run {
         ui::out_raw(plan.to_string());
         return Ok(());
     }
     let _lock = context.store.lock("run")?;
+    let undo = target.undo(&site);
     let outcomes = match carry_out(&Live, &plan).await {
         Ok(outcomes) => outcomes,
-        Err(error) => return Err(take_back(target.undo(&site), error).await),
+        Err(error) => return Err(take_back(undo, error).await),
     };
     absorb(&mut current.deployment, &outcomes);
     current.deployment.variant = Some(request.variant);
@@ -106,6 +100,7 @@ pub(super) fn absorb(deployment: &mut Deployment, outcomes: &[Outcome]) {
     for outcome in outcomes {
         match outcome {
             Outcome::Done => {}
+            Outcome::Hosts(_) | Outcome::Tool(_) | Outcome::Images(_) | Outcome::Nodes(_) => {}
             Outcome::Serving { origin_url, replica_url, jaeger_url, pid } => {
                 if deployment.pid != *pid {
                     // Another process than before: delay injected into that one has gone with it.

@@ -1,6 +1,6 @@
 //! Carries out steps for real.
 
-use super::{Executor, Outcome, StepFuture, embedded, local};
+use super::{Executor, Outcome, StepFuture, cluster, embedded, local};
 use crate::plan::Step;
 use crate::store::write_atomic;
 
@@ -18,6 +18,7 @@ impl Executor for Live {
                 }
                 Step::Embedded(step) => embedded::execute(step).await,
                 Step::Container(step) => local::execute(step).await,
+                Step::Cluster(step) => cluster::execute(step).await,
             }
         })
     }

@@ -1,5 +1,6 @@
 //! The one door to the world: carries out plans.
 
+pub(crate) mod cluster;
 pub mod docker;
 pub mod embedded;
 pub mod gce;
@@ -10,6 +11,7 @@ pub mod ssh;
 use std::future::Future;
 use std::pin::Pin;
 
+use crate::cluster::Facts;
 use crate::error::Result;
 use crate::plan::{Plan, Step};
 use crate::ui;
@@ -34,6 +36,14 @@ pub enum Outcome {
     },
     /// Nothing runs any more.
     Stopped,
+    /// What a look at the hosts found.
+    Hosts(Box<Facts>),
+    /// SHA-256 of this program's copies on the hosts, hex.
+    Tool(String),
+    /// Images on the hosts and their ids.
+    Images(Vec<(String, String)>),
+    /// Swarm node ids by host.
+    Nodes(Vec<(String, String)>),
 }
 
 /// The future of one step.

@@ -186,6 +186,18 @@ impl Store {
         shipped.map(|(path, text)| ((*text).to_owned(), PathBuf::from(path))).ok_or(StoreError::Missing(typed.into()))
     }
 
+    /// The text of `<target>/config.yml`, this site's facts about a target; `None` when there is none.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it is there and cannot be read.
+    pub fn site_facts(&self, target: TargetName) -> Result<Option<String>, StoreError> {
+        match read_text(&self.root.join(target.as_str()).join("config.yml")) {
+            Ok(text) => Ok(Some(text)),
+            Err(StoreError::Missing(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// `path` as it is written into records: relative to the root when it is below it.
     pub fn relative(&self, path: &Path) -> String {
         path.strip_prefix(&self.root).unwrap_or(path).display().to_string()

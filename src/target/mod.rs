@@ -2,10 +2,13 @@
 //! with plans and reads outcomes; it never acts.
 
 mod embedded;
+pub(crate) mod gsd;
 pub(crate) mod local;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use crate::app::App;
 use crate::compose;
@@ -38,6 +41,29 @@ pub struct Site<'a> {
     pub placement: &'a str,
     /// The app's compose file; absent where services do not run as containers.
     pub compose: Option<&'a compose::File>,
+    /// The text of the site's `<target>/config.yml`; absent where there is none.
+    pub facts: Option<&'a str>,
+    /// What `deploy` was asked for beside the placement.
+    pub options: DeployOptions,
+    /// Reads a file of this machine that services are made from; the error is one fragment.
+    pub read: fn(&Path) -> std::result::Result<Vec<u8>, String>,
+}
+
+/// Options of `deploy` that outlive it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeployOptions {
+    /// Take over swarms of others, go on in spite of doubts.
+    #[serde(default)]
+    pub force: bool,
+    /// Refuse hosts whose key is not known.
+    #[serde(default)]
+    pub strict: bool,
+    /// `vip` or `dnsrr`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint_mode: Option<String>,
+    /// `host` or `ingress`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub publish: Option<String>,
 }
 
 /// Options of `run`.
@@ -95,6 +121,16 @@ pub trait Target: Sync {
         None
     }
 
+    /// What `clean -restart` does: the same services anew and empty.
+    ///
+    /// # Errors
+    /// As [`Target::clean`] and [`Target::run`].
+    fn restart(&self, site: &Site<'_>, options: &RunOptions) -> Result<Plan> {
+        let mut plan = self.clean(site, CleanMode::Services)?;
+        plan.stages.extend(self.run(site, options)?.stages);
+        Ok(plan)
+    }
+
     /// What `clean` does.
     ///
     /// # Errors
@@ -103,7 +139,7 @@ pub trait Target: Sync {
 }
 
 /// Every target of this build.
-pub static TARGETS: &[&dyn Target] = &[&embedded::Embedded, &local::Local];
+pub static TARGETS: &[&dyn Target] = &[&embedded::Embedded, &local::Local, &gsd::Gsd];
 
 /// The target called `name`, when this build has it.
 pub fn find(name: TargetName) -> Option<&'static dyn Target> {

@@ -6,8 +6,9 @@ use bollard::container::LogOutput;
 use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
 use bollard::models::{ContainerCreateBody, ContainerInspectResponse, ContainerSummary};
 use bollard::query_parameters::{
-    CreateContainerOptions, InspectContainerOptions, ListContainersOptions, LogsOptions, RemoveContainerOptions,
-    RestartContainerOptions, StartContainerOptions, StopContainerOptions, WaitContainerOptions,
+    ContainerArchiveInfoOptionsBuilder, CreateContainerOptions, InspectContainerOptions, ListContainersOptions,
+    LogsOptions, RemoveContainerOptions, RestartContainerOptions, StartContainerOptions, StopContainerOptions,
+    WaitContainerOptions,
 };
 use futures_util::{StreamExt, TryStreamExt};
 
@@ -215,6 +216,21 @@ impl Engine {
         let doing = format!("read the log of `{name}`");
         let pieces = self.api.logs(name, Some(options)).boxed();
         pieces.map(move |piece| piece.map(log_line).map_err(|e| engine.fault(doing.clone(), e)))
+    }
+
+    /// Whether `path` is in the container's file system; works for images without a single tool.
+    ///
+    /// # Errors
+    /// [`DockerError`]; that the container is not there is one of them.
+    pub async fn has_file(&self, container: &str, path: &str) -> Result<bool, DockerError> {
+        let options = ContainerArchiveInfoOptionsBuilder::default().path(path).build();
+        match self.api.get_container_archive_info(container, Some(options)).await {
+            Ok(_) => Ok(true),
+            Err(error) => match self.fault(format!("look for {path} in `{container}`"), error) {
+                error if error.is_not_found() => Ok(false),
+                error => Err(error),
+            },
+        }
     }
 
     /// The last `lines` lines of a container's log.

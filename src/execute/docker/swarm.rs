@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use bollard::models::{LocalNodeState, Node, NodeSpec, SwarmInitRequest, SwarmJoinRequest};
+use bollard::models::{LocalNodeState, Node, NodeSpec, SwarmInitRequest, SwarmJoinRequest, SwarmSpec};
 use bollard::query_parameters::{DeleteNodeOptions, LeaveSwarmOptions, ListNodesOptions, UpdateNodeOptions};
 
 use super::{DockerError, Engine};
@@ -77,17 +77,34 @@ impl Engine {
         })
     }
 
-    /// Makes this engine the first manager of a new swarm; returns its node id.
+    /// Forms a swarm with this engine as its manager, the swarm itself carrying `labels` from the first moment. Returns
+    /// the node's id.
     ///
     /// # Errors
-    /// [`DockerError::Swarm`] when it is in one already.
-    pub async fn swarm_init(&self, advertise: &str, listen_port: u16) -> Result<String, DockerError> {
+    /// [`DockerError::Refused`] when the engine is in a swarm already or the address is not one of the host's.
+    pub async fn swarm_init(
+        &self,
+        advertise: &str,
+        listen_port: u16,
+        labels: &[(&str, &str)],
+    ) -> Result<String, DockerError> {
+        let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         let request = SwarmInitRequest {
             advertise_addr: Some(advertise.to_owned()),
             listen_addr: Some(format!("0.0.0.0:{listen_port}")),
+            spec: Some(SwarmSpec { labels: Some(labels), ..Default::default() }),
             ..Default::default()
         };
         self.api.init_swarm(request).await.map_err(|e| self.fault("form a swarm", e))
+    }
+
+    /// The labels of the swarm that this engine manages.
+    ///
+    /// # Errors
+    /// [`DockerError::Swarm`] on an engine that is no manager.
+    pub async fn swarm_labels(&self) -> Result<HashMap<String, String>, DockerError> {
+        let swarm = self.api.inspect_swarm().await.map_err(|e| self.fault("look at the swarm", e))?;
+        Ok(swarm.spec.and_then(|spec| spec.labels).unwrap_or_default())
     }
 
     /// Joins the swarm of the managers `remote` (`host:port`).

@@ -4,8 +4,6 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use bollard::query_parameters::ContainerArchiveInfoOptionsBuilder;
-
 use super::LocalError;
 use super::containers::of_project;
 use crate::embedded::canary::{Canary, Route};
@@ -110,7 +108,7 @@ impl<'a> Stages<'a> {
         }
         if let (false, Some((service, path))) = (self.sync_seen, &self.ready.sync_file) {
             let there = seen.get(service).is_some();
-            if !there || !has_file(engine, &seen[service].name, path).await? {
+            if !there || !engine.has_file(&seen[service].name, path).await? {
                 return Ok(Progress::Waiting { service: service.clone(), last_seen: format!("no file {path} in it") });
             }
             self.sync_seen = true;
@@ -152,18 +150,6 @@ async fn setup_done(engine: &Engine, check: &[String], seen: Option<&Seen>) -> R
         // It may have ended in this very moment; the next look says so.
         Err(error) if error.is_conflict() || error.is_not_found() => Ok(false),
         Err(error) => Err(error.into()),
-    }
-}
-
-/// Whether `path` is in the container's file system; works for images without a single tool.
-async fn has_file(engine: &Engine, container: &str, path: &str) -> Result<bool> {
-    let options = ContainerArchiveInfoOptionsBuilder::default().path(path).build();
-    match engine.api().get_container_archive_info(container, Some(options)).await {
-        Ok(_) => Ok(true),
-        Err(error) => match engine.fault(format!("look for {path} in `{container}`"), error) {
-            error if error.is_not_found() => Ok(false),
-            error => Err(error.into()),
-        },
     }
 }
 

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use super::SshError;
+use crate::inventory::Direct;
 
 /// Nested `Include`s deeper than this are a loop.
 const MAX_DEPTH: usize = 16;
@@ -59,6 +60,26 @@ pub struct HostConfig {
     pub new_keys: NewKeys,
     /// `ConnectTimeout`, s.
     pub connect_timeout_s: Option<u64>,
+}
+
+impl HostConfig {
+    /// A host with an address and a key of its own, whose host key is kept beside that key.
+    pub fn direct(alias: &str, direct: &Direct) -> Self {
+        HostConfig {
+            alias: alias.to_owned(),
+            host_name: direct.host_name.clone(),
+            user: None,
+            port: direct.port,
+            identity_files: vec![direct.identity.clone()],
+            identities_only: true,
+            identity_agent: Some(PathBuf::new()),
+            jumps: Vec::new(),
+            known_hosts_files: vec![direct.identity.with_file_name("known_hosts")],
+            host_key_alias: None,
+            new_keys: NewKeys::Accept,
+            connect_timeout_s: None,
+        }
+    }
 }
 
 /// A parsed configuration: blocks in the order in which they apply.

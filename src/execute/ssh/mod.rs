@@ -8,6 +8,7 @@ mod config;
 mod connect;
 mod engine;
 mod error;
+mod forward;
 mod known_hosts;
 mod lane;
 pub mod quote;
@@ -24,9 +25,12 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-pub use config::{NewKeys, SshConfig};
+pub use config::{HostConfig, NewKeys, SshConfig};
+pub(crate) use config::{expand_home, home};
 pub use error::{ChangedKey, SshError};
+pub use forward::LocalPort;
 pub use lane::Exit;
+pub(crate) use transfer::local_facts;
 pub use transfer::{Copied, Mode};
 
 use config::Jump;
@@ -81,8 +85,20 @@ impl Fleet {
         self.hop(&Jump { user: None, host: alias.to_owned(), port: None }, 0)
     }
 
+    /// Makes a host known that the SSH configuration does not know.
+    pub fn add(&self, mut config: HostConfig, user: Option<&str>) {
+        if self.strict {
+            config.new_keys = NewKeys::Refuse;
+        }
+        let key = key(&Jump { user: None, host: config.alias.clone(), port: None });
+        let user = config.user.clone().or_else(|| user.map(str::to_owned)).unwrap_or_else(|| "root".to_owned());
+        if let Ok(mut remotes) = self.remotes.lock() {
+            remotes.insert(key, Remote::new(Login { config, user }, None));
+        }
+    }
+
     fn hop(&self, hop: &Jump, depth: usize) -> Result<Remote, SshError> {
-        let key = format!("{}@{}:{}", hop.user.as_deref().unwrap_or(""), hop.host, hop.port.unwrap_or(0));
+        let key = key(hop);
         if let Some(known) = self.remotes.lock().ok().and_then(|remotes| remotes.get(&key).cloned()) {
             return Ok(known);
         }
@@ -111,6 +127,10 @@ impl Fleet {
         }
         Ok(remote)
     }
+}
+
+fn key(hop: &Jump) -> String {
+    format!("{}@{}:{}", hop.user.as_deref().unwrap_or(""), hop.host, hop.port.unwrap_or(0))
 }
 
 /// One host. Clones share its connection.
