@@ -89,6 +89,38 @@ pub struct Step {
     pub show: bool,
 }
 
+/// What a read shows of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sight {
+    /// It is there.
+    Visible,
+    /// It is not listed.
+    Absent,
+    /// It is listed but cannot be read: the violation as a user sees it.
+    Incomplete,
+    /// The read itself failed.
+    Failed,
+}
+
+/// How the visibility of writes is probed from outside: writes for readers who see nothing else.
+#[derive(Clone, Copy, Debug)]
+pub struct Probe {
+    /// The endpoint whose writes are probed.
+    pub endpoint: &'static str,
+    /// How many readers there are.
+    pub readers: u32,
+    /// Registers the readers and those they follow. Repeating it does no harm.
+    pub setup: fn(u32) -> Vec<Step>,
+    /// Appends the form of a write that the reader will see.
+    pub write: fn(&mut Draws, u32, &mut Vec<u8>),
+    /// What names the write, from the body of its answer.
+    pub key: fn(&[u8]) -> Option<String>,
+    /// The reader's read at the replica: path and query.
+    pub read: fn(u32) -> String,
+    /// What a read's status and body show of the write.
+    pub sight: fn(u16, &str, &str) -> Sight,
+}
+
 /// What an endpoint does.
 #[derive(Clone, Copy, Debug)]
 pub enum EndpointKind {
@@ -186,6 +218,8 @@ pub struct App {
     pub jaeger: Door,
     /// What `wkld -E` can drive.
     pub endpoints: &'static [Endpoint],
+    /// How the visibility of its writes is probed, when it can be.
+    pub probe: Option<&'static Probe>,
     /// Where its social graph is looked for, below its sources; a graph of the same size is used without it.
     pub graph_file: &'static str,
     /// The post stores at origin and replica: what `delay` puts apart.

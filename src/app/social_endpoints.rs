@@ -3,7 +3,7 @@
 use rand::RngExt;
 
 use super::graph::Graph;
-use super::{Call, Draws, Endpoint, EndpointKind, Side, Step};
+use super::{Call, Draws, Endpoint, EndpointKind, Probe, Side, Sight, Step};
 
 const COMPOSE: &str = "/wrk2-api/post/compose";
 const READ_HOME: &str = "/wrk2-api/home-timeline/read";
@@ -15,8 +15,8 @@ const FOLLOW: &str = "/wrk2-api/user/follow";
 const TEXT: usize = 256;
 
 /// Author and follower of the demonstration of a violation.
-const AUTHOR: u32 = 962;
-const FOLLOWER: u32 = 624;
+const AUTHOR: u64 = 962;
+const FOLLOWER: u64 = 624;
 
 /// The endpoints of `wkld -E`.
 pub(super) const ENDPOINTS: &[Endpoint] = &[
@@ -63,6 +63,44 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         kind: EndpointKind::Steps(init_graph),
     },
 ];
+
+/// Home timelines of readers who follow one author each; authors and readers are beyond the ids of other posts.
+pub(super) const PROBE: Probe = Probe {
+    endpoint: "compose-post",
+    readers: 64,
+    setup: probe_users,
+    write: |draws, reader, out| compose(draws, PROBE_AUTHORS + u64::from(reader), out),
+    key: post_id,
+    read: |reader| format!("{READ_HOME}?user_id={}&start=0&stop=10", PROBE_READERS + u64::from(reader)),
+    sight,
+};
+
+/// First ids of the probe's users.
+const PROBE_AUTHORS: u64 = 1_000_100_000;
+const PROBE_READERS: u64 = 1_000_200_000;
+
+fn probe_users(readers: u32) -> Vec<Step> {
+    let pair = |reader: u32| (PROBE_AUTHORS + u64::from(reader), PROBE_READERS + u64::from(reader));
+    let users = (0..readers).flat_map(move |reader| [register(pair(reader).0), register(pair(reader).1)]);
+    let follows = (0..readers).map(move |reader| follow(pair(reader).1, pair(reader).0, false));
+    users.chain(follows).collect()
+}
+
+/// The number in `Successfully uploaded post #<id>`.
+fn post_id(body: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(body).ok()?;
+    let id = text.split_once('#')?.1.trim();
+    (!id.is_empty() && id.bytes().all(|b| b.is_ascii_digit())).then(|| id.to_owned())
+}
+
+fn sight(status: u16, body: &str, post: &str) -> Sight {
+    match status {
+        200 if body.contains(&format!("\"{post}\"")) => Sight::Visible,
+        200 => Sight::Absent,
+        500 if body.contains("Return set incomplete") => Sight::Incomplete,
+        _ => Sight::Failed,
+    }
+}
 
 fn compose_by_anyone(draws: &mut Draws, _graph: &Graph, _key: u64, out: &mut Vec<u8>) -> u64 {
     let user = draws.random_range(1..=1_000_000_000_u64);
@@ -132,7 +170,7 @@ fn decimal(out: &mut Vec<u8>, n: u64) {
     out.extend_from_slice(&digits[at..]);
 }
 
-fn register(user: u32) -> Step {
+fn register(user: u64) -> Step {
     let form = format!(
         "first_name=first_name_{user}&last_name=last_name_{user}&username=username_{user}&password=password_{user}\
          &user_id={user}"
@@ -140,21 +178,24 @@ fn register(user: u32) -> Step {
     Step { label: "Register User", side: Side::Origin, post: true, path: REGISTER, form, must: false, show: false }
 }
 
-fn follow(user: u32, followee: u32, must: bool) -> Step {
+fn follow(user: u64, followee: u64, must: bool) -> Step {
     let form = format!("user_name=username_{user}&followee_name=username_{followee}");
     Step { label: "Follow User", side: Side::Origin, post: true, path: FOLLOW, form, must, show: false }
 }
 
 /// Users 1..n one after the other, then every edge in both directions. A user who exists already is no failure.
 fn init_graph(_draws: &mut Draws, graph: &Graph) -> Vec<Step> {
-    let users = (1..=graph.nodes).map(register);
-    let edges = graph.edges.iter().flat_map(|&(a, b)| [follow(a, b, false), follow(b, a, false)]);
+    let users = (1..=u64::from(graph.nodes)).map(register);
+    let edges = graph.edges.iter().flat_map(|&(a, b)| {
+        let (a, b) = (a.into(), b.into());
+        [follow(a, b, false), follow(b, a, false)]
+    });
     users.chain(edges).collect()
 }
 
 fn show_violation(draws: &mut Draws, _graph: &Graph) -> Vec<Step> {
     let mut post = Vec::new();
-    compose(draws, AUTHOR.into(), &mut post);
+    compose(draws, AUTHOR, &mut post);
     let read = format!("user_id={FOLLOWER}&start=0&stop=10000");
     let step = |label, side, post, path, form| Step { label, side, post, path, form, must: post, show: true };
     let form = String::from_utf8_lossy(&post).into_owned();
@@ -190,6 +231,17 @@ mod tests {
         assert!((1..=1_000_000_000).contains(&id));
         assert_eq!(fields[1].1, format!("username_{id}"));
         assert!(fields[5].1.len() == 256 && fields[5].1.chars().all(|c| c.is_ascii_alphanumeric()));
+    }
+
+    #[test]
+    fn a_probed_post_is_told_apart_by_its_reader() {
+        assert_eq!(post_id(b"Successfully uploaded post #123\n").as_deref(), Some("123"));
+        assert_eq!(post_id(b"Incomplete arguments"), None);
+        assert_eq!(sight(200, r#"[{"post_id":"123","text":"x"}]"#, "123"), Sight::Visible);
+        assert_eq!(sight(200, r#"[{"post_id":"1234"}]"#, "123"), Sight::Absent);
+        assert_eq!(sight(500, "Get home-timeline failure: Return set incomplete", "123"), Sight::Incomplete);
+        assert_eq!(sight(502, "", "123"), Sight::Failed);
+        assert_eq!(probe_users(2).len(), 6);
     }
 
     #[test]

@@ -54,6 +54,7 @@ pub(super) const APP: App = App {
     replica: Door { service: "nginx-thrift-us", port: 8082 },
     jaeger: Door { service: "jaeger", port: 16686 },
     endpoints: super::social_endpoints::ENDPOINTS,
+    probe: Some(&super::social_endpoints::PROBE),
     graph_file: "datasets/social-graph/socfb-Reed98/socfb-Reed98.mtx",
     stores: ("post-storage-redis-eu", "post-storage-redis-us"),
     traced_service: "compose-post-service",

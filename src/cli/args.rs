@@ -326,6 +326,15 @@ pub(super) struct Wkld {
     /// Drive this URL instead of a deployment
     #[arg(long, value_name = "URL")]
     pub(super) url: Option<String>,
+    /// With --url: directory for the measured files
+    #[arg(long, value_name = "DIR", requires = "url")]
+    pub(super) out: Option<PathBuf>,
+    /// Trust the certificates in this PEM file, too
+    #[arg(long, value_name = "FILE")]
+    pub(super) ca: Option<PathBuf>,
+    /// Accept every certificate
+    #[arg(long)]
+    pub(super) insecure: bool,
     /// Share of composed posts whose visibility is probed from outside
     #[arg(long, value_name = "FRACTION", default_value_t = 0.0, value_parser = fraction)]
     pub(super) probe: f64,

@@ -12,10 +12,13 @@
 
 pub mod client;
 mod collect;
+pub mod probe;
 pub mod report;
 pub mod response;
 pub mod sample;
 pub mod schedule;
+pub mod script;
+pub mod search;
 pub mod source;
 pub mod tls;
 pub mod url;
@@ -430,6 +433,7 @@ fn summarise(
         peak_rss_bytes: peak_rss(),
         interrupted,
         script_error,
+        probe: None,
         thread_rates: collector.thread_rates,
         timeline: collector.timeline,
         histograms: report::histograms(totals, collector.latency),

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::client::tally::{Failure, KINDS, Totals};
+use super::probe::ProbeReport;
 use super::sample::{Hist, Packed};
 use super::schedule::SECOND;
 use super::{Pace, client::COARSE_WINDOW};
@@ -129,6 +130,9 @@ pub struct Report {
     /// Why the script could not go on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub script_error: Option<String>,
+    /// What the consistency probe saw.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<ProbeReport>,
     /// Answers of each thread in each full second.
     #[serde(default)]
     pub thread_rates: Vec<u64>,
@@ -265,6 +269,11 @@ impl Report {
             *count += more;
         }
         add_errors(&mut self.errors, &other.errors);
+        match (&mut self.probe, &other.probe) {
+            (Some(ours), Some(theirs)) => ours.merge(theirs),
+            (ours @ None, theirs) => ours.clone_from(theirs),
+            (Some(_), None) => {}
+        }
         self.thread_rates.extend_from_slice(&other.thread_rates);
         let mut histograms = other.histograms.clone();
         for (hist, more) in self.histograms.each().into_iter().zip(histograms.each()) {
@@ -324,6 +333,13 @@ impl Report {
         ] {
             if hist.count() > 0 {
                 map.insert(name.into(), percentiles(hist));
+            }
+        }
+        if let (Some(probe), Some(seen)) = (map.get_mut("probe").and_then(Value::as_object_mut), &self.probe) {
+            // The writes are in `probe.csv`.
+            probe.remove("writes");
+            if seen.visibility.count() > 0 {
+                probe.insert("visibility_us".into(), percentiles(&seen.visibility));
             }
         }
         map.insert("thread_rates".into(), json!(self.thread_rates));
@@ -429,4 +445,91 @@ pub fn hlog(report: &Report) -> String {
 /// Nanoseconds as seconds.
 pub(super) fn seconds(ns: u64) -> f64 {
     ns as f64 / SECOND as f64
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A report of a run in which nothing was due.
+    pub(in crate::wkld) fn empty() -> Report {
+        serde_json::from_value(json!({
+            "format": 1, "started_us": 1_000_000, "ended_us": 2_000_000, "measured_s": 1.0, "rate": 10.0, "clients": 1,
+            "threads": 1, "connections": 1, "pace": "exact", "due": 0, "sent": 0, "ok": 0, "ok_in_time": 0,
+            "responses": 0, "errors": {}, "unsent": 0, "unanswered": 0, "bytes": 0, "waited": 0, "reopened": 0,
+            "idle_closed": 0, "warmup_requests": 0, "cpu_s": 0.0, "peak_rss_bytes": 0, "interrupted": false,
+            "histograms": {}
+        }))
+        .unwrap()
+    }
+
+    fn with(latencies: &[u64], unfinished: &[u64]) -> Report {
+        let mut report = empty();
+        report.due = (latencies.len() + unfinished.len()) as u64;
+        report.ok = latencies.len() as u64;
+        report.ok_in_time = report.ok;
+        report.unanswered = unfinished.len() as u64;
+        latencies.iter().for_each(|&ns| report.histograms.latency.record(ns));
+        unfinished.iter().for_each(|&ns| report.histograms.unfinished.record(ns));
+        report
+    }
+
+    #[test]
+    fn a_report_survives_its_journey() {
+        let mut report = with(&[1_000_000, 2_000_000], &[5_000_000]);
+        report.errors.insert("timeout".into(), 3);
+        let latency = Packed::from(&report.histograms.latency);
+        report.timeline.push(Second { second: 0, due: 3, sent: 3, ok: 2, errors: IndexMap::new(), latency });
+        let again: Report = serde_json::from_str(&serde_json::to_string(&report).unwrap()).unwrap();
+        assert_eq!(again, report);
+        let from_summary: Report = serde_json::from_value(report.summary()).unwrap();
+        assert_eq!(from_summary.histograms, report.histograms);
+        assert_eq!((from_summary.due, from_summary.unfinished()), (3, 1));
+    }
+
+    #[test]
+    fn what_has_no_end_makes_the_upper_quantiles_lower_bounds() {
+        let latencies = vec![1_000_000; 2100];
+        let ages: Vec<u64> = (0..900).map(|i| 1_000_000 + i * 1_000_000).collect();
+        let report = with(&latencies, &ages);
+        let all = report.latency_with_bounds();
+        let p99 = all.quantile(0.99) as f64 / 1e6;
+        assert!((p99 - 870.0).abs() < 2.0, "{p99} ms");
+        assert!(report.exact_below() <= 0.7);
+        let Verdict::Noted(notes) = report.verdict() else { panic!("{:?}", report.verdict()) };
+        assert!(notes[0].starts_with("900 of 3000 due requests had no end"), "{notes:?}");
+    }
+
+    #[test]
+    fn a_late_client_is_named_and_coarse_pace_has_its_window() {
+        let mut report = with(&[1_000_000], &[]);
+        for _ in 0..100 {
+            report.histograms.lag_woke_late.record(1_500_000);
+        }
+        assert!(matches!(report.verdict(), Verdict::ClientLimited(_)));
+        report.pace = Pace::Coarse;
+        assert_eq!(report.verdict(), Verdict::Sound);
+        report.pace = Pace::Exact;
+        report.histograms.latency = Hist::new();
+        report.histograms.latency.record(100_000_000);
+        assert_eq!(report.verdict(), Verdict::Sound, "10 % of the median latency is allowed");
+    }
+
+    proptest! {
+        #[test]
+        fn merging_adds_up(
+            a in prop::collection::vec(1_000_u64..3_000_000_000, 1..100),
+            b in prop::collection::vec(1_000_u64..3_000_000_000, 1..100),
+        ) {
+            let (mut merged, other) = (with(&a, &b), with(&b, &[]));
+            merged.merge(&other);
+            let mut both = a.clone();
+            both.extend(&b);
+            let expected = with(&both, &b);
+            prop_assert_eq!(&merged.histograms.latency, &expected.histograms.latency);
+            prop_assert_eq!((merged.due, merged.ok, merged.clients), (expected.due, expected.ok, 2));
+            prop_assert_eq!(merged.rate, 20.0);
+        }
+    }
 }

@@ -1,11 +1,13 @@
 //! Where requests come from: bytes ready to be written, made ahead of their due time.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
 
 use super::response::Capture;
+use super::url::Host;
 
 /// The random numbers that request makers draw from.
 pub type Draws = Pcg64Mcg;
@@ -15,16 +17,20 @@ pub type Draws = Pcg64Mcg;
 pub type Fill = Arc<dyn Fn(&mut Draws, u64, &mut Vec<u8>) -> u64 + Send + Sync>;
 
 /// A request that was made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Made {
     /// Index of the host it goes to.
     pub host: usize,
-    /// How many requests the bytes hold (more than 1 when a script pipelines).
+    /// How many requests the bytes hold: more than 1 when a script pipelines, 0 when it gave none.
     pub depth: u32,
     /// Its answer has no body whatever its head says (HEAD).
     pub no_body: bool,
     /// Its answer leads to a second request with this key.
     pub then: Option<u64>,
+    /// It is due this much later than scheduled, ns (`delay` of a script).
+    pub delay_ns: u64,
+    /// Its answer is shown to [`Source::answered`] with this tag; 0 for most.
+    pub tag: u64,
 }
 
 /// Why no request could be made.
@@ -55,22 +61,32 @@ pub trait Source: Send {
         Err(Broken(format!("no request follows key {key}")))
     }
 
-    /// Whether [`Source::answered`] wants to see the answers.
+    /// Whether [`Source::answered`] wants to see all answers, not only those of tagged requests.
     fn listens(&self) -> bool {
         false
     }
 
-    /// An answer has come.
+    /// An answer has come, at `now` (ns of the monotonic clock). A tagged request that failed is told with status 0.
     ///
     /// # Errors
     /// As [`Source::make`].
-    fn answered(&mut self, _status: u16, _answer: &Capture) -> Result<(), Broken> {
+    fn answered(&mut self, _status: u16, _answer: &Capture, _tag: u64, _now: u64) -> Result<(), Broken> {
         Ok(())
     }
 
     /// The source asks for the end of this thread's load (`wrk.thread:stop()`).
     fn stopped(&self) -> bool {
         false
+    }
+
+    /// A host that was found on the way; those the run began with come before it.
+    fn host(&self, _index: usize) -> Option<&Host> {
+        None
+    }
+
+    /// The address that this thread uses for the first host instead of the one that was looked up.
+    fn address(&self) -> Option<SocketAddr> {
+        None
     }
 }
 
@@ -94,7 +110,7 @@ impl Source for Fixed {
 
     fn make(&mut self, out: &mut Vec<u8>) -> Result<Made, Broken> {
         out.extend_from_slice(&self.bytes);
-        Ok(Made { host: 0, depth: 1, no_body: self.no_body, then: None })
+        Ok(Made { depth: 1, no_body: self.no_body, ..Made::default() })
     }
 }
 
@@ -155,13 +171,14 @@ impl Calls {
 impl Source for Calls {
     fn make(&mut self, out: &mut Vec<u8>) -> Result<Made, Broken> {
         let key = append(&self.first, 0, &mut self.draws, &mut self.body, out);
-        Ok(Made { host: self.first.0.host, depth: 1, no_body: false, then: self.then.as_ref().map(|_| key) })
+        let then = self.then.as_ref().map(|_| key);
+        Ok(Made { host: self.first.0.host, depth: 1, then, ..Made::default() })
     }
 
     fn follow(&mut self, key: u64, out: &mut Vec<u8>) -> Result<Made, Broken> {
         let then = self.then.as_ref().ok_or_else(|| Broken("no second request in this endpoint".into()))?;
         append(then, key, &mut self.draws, &mut self.body, out);
-        Ok(Made { host: then.0.host, depth: 1, no_body: false, then: None })
+        Ok(Made { host: then.0.host, depth: 1, ..Made::default() })
     }
 }
 

@@ -1,13 +1,16 @@
 //! `maestro wkld`: offers a load to the running application (or to any URL) and keeps what was measured.
 
+mod drive;
+mod find_max;
 mod host;
-mod record;
-mod requests;
+mod probe;
+pub(crate) mod record;
+pub(crate) mod requests;
 mod steps;
 mod storage;
+pub(crate) mod worker;
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use self::storage::Storage;
@@ -17,11 +20,15 @@ use crate::command::{Current, Selection};
 use crate::error::{Exit, Plain, Result};
 use crate::store::{RunDir, RunRecord};
 use crate::ui;
-use crate::wkld::report::{Report, Second};
+use crate::wkld::Workload;
+use crate::wkld::probe::ProbeReport;
+use crate::wkld::report::Report;
 use crate::wkld::schedule::{Piece, Rate, parse_ramp};
+use crate::wkld::script::Script;
 use crate::wkld::tls::Trust;
-use crate::wkld::{self, Stop, WkldError, Workload};
+use drive::{KeptScripts, load};
 use requests::Requests;
+use worker::{ASSIGNMENT_FORMAT, Assignment};
 
 /// What was asked for; the options are described in the grammar.
 #[derive(Clone, Debug)]
@@ -45,6 +52,9 @@ pub(crate) struct Request {
     pub script: Option<PathBuf>,
     pub script_args: Vec<String>,
     pub url: Option<String>,
+    pub out: Option<PathBuf>,
+    pub ca: Option<PathBuf>,
+    pub insecure: bool,
     pub probe: f64,
     pub find_max: bool,
     pub slo: String,
@@ -56,22 +66,24 @@ pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
     let workload = describe(&request)?;
     workload.check()?;
     if let Some(url) = &request.url {
-        return drive_url(context, &request, &workload, url).await;
+        return drive_url(context, &request, workload, url).await;
     }
     let current = super::current(context, &request.selection)?;
     let endpoint = endpoint_name(&current, &request)?;
-    let requests = Requests::of_endpoint(&context.store, &current, &endpoint)?;
-    super::still_running(context, &current.deployment)?;
     if let Some(EndpointKind::Steps(list)) = current.app.endpoint(&endpoint).map(|e| e.kind) {
         return tokio::task::block_in_place(|| steps::run(context, &current, &request, list));
     }
+    let assignment = assign(context, &request, workload, &current, &endpoint)?;
     if context.dry_run {
-        ui::out(plan_line(&workload, &requests));
+        ui::out(plan_line(&assignment));
         return Ok(());
     }
-    let (dir, report) = offer(context, &request, current, &workload, &requests, &endpoint).await?;
+    if request.find_max {
+        return search(context, &request, current, &assignment, &endpoint).await;
+    }
+    let (dir, report, scripts) = offer(context, &request, current, &assignment, &endpoint).await?;
     show(context, &report, Some(&dir));
-    end(&report, Some(&context.store.relative(dir.path())))
+    conclude(&report, scripts, Some(&context.store.relative(dir.path())))
 }
 
 /// Sends the workload and records it; the run's directory, for whoever goes on from there (`sweep`).
@@ -80,11 +92,33 @@ pub(crate) async fn perform(context: &Context, request: Request) -> Result<RunDi
     workload.check()?;
     let current = super::current(context, &request.selection)?;
     let endpoint = endpoint_name(&current, &request)?;
-    let requests = Requests::of_endpoint(&context.store, &current, &endpoint)?;
-    super::still_running(context, &current.deployment)?;
-    let (dir, report) = offer(context, &request, current, &workload, &requests, &endpoint).await?;
-    end(&report, Some(&context.store.relative(dir.path())))?;
+    let assignment = assign(context, &request, workload, &current, &endpoint)?;
+    let (dir, report, scripts) = offer(context, &request, current, &assignment, &endpoint).await?;
+    conclude(&report, scripts, Some(&context.store.relative(dir.path())))?;
     Ok(dir)
+}
+
+/// The generator on a client host: a workload on stdin, its report on stdout.
+pub(crate) async fn worker() -> Result<()> {
+    worker::run().await
+}
+
+/// Everything that the sending host needs to know.
+fn assign(
+    context: &Context,
+    request: &Request,
+    workload: Workload,
+    current: &Current,
+    endpoint: &str,
+) -> Result<Assignment> {
+    let requests = match &request.script {
+        Some(path) => Requests::Script(deployed_script(current, request, path)?),
+        None => Requests::of_endpoint(&context.store, current, endpoint)?,
+    };
+    if request.probe > 0.0 {
+        probe::of(current.app, endpoint)?;
+    }
+    Ok(Assignment { format: ASSIGNMENT_FORMAT, workload, requests, trust: trust(request)?, probe: request.probe })
 }
 
 /// Makes the run's directory, sends the load, and writes what was measured.
@@ -92,44 +126,95 @@ async fn offer(
     context: &Context,
     request: &Request,
     mut current: Current,
-    workload: &Workload,
-    requests: &Requests,
+    assignment: &Assignment,
     endpoint: &str,
-) -> Result<(RunDir, Report)> {
+) -> Result<(RunDir, Report, KeptScripts)> {
     let _lock = context.store.lock("wkld")?;
-    let (dir, mut run) = record::begin(context, &current, request, endpoint, workload)?;
+    let (dir, mut run) = record::begin(context, &current, request, endpoint, &assignment.workload)?;
     remember(context, &mut current, request, &run, &dir)?;
     let storage = tokio::task::block_in_place(|| Storage::before(&current))?;
-    let report = match load(workload, requests, &Trust::default()).await {
-        Ok(report) => report,
+    let (report, scripts) = match load(assignment).await {
+        Ok(done) => done,
         Err(error) => return Err(gave_up(&dir, &mut run, error)),
     };
-    let text = record::wrk2_text(&report, &requests.shown_url(), run.workload.duration_s);
-    record::finish(&dir, &mut run, &report, &text)?;
+    record::finish(&dir, &mut run, &report, &assignment.requests.shown_url())?;
     if let Some(storage) = storage {
         tokio::task::block_in_place(|| storage.after(&dir))?;
     }
-    Ok((dir, report))
+    Ok((dir, report, scripts))
 }
 
-/// `--url`: no deployment, no run directory; wrk2's text is the result.
-async fn drive_url(context: &Context, request: &Request, workload: &Workload, url: &str) -> Result<()> {
-    let requests = Requests::Url { url: url.to_owned() };
+/// `--find-max` on a deployment: every step is a run of its own.
+async fn search(
+    context: &Context,
+    request: &Request,
+    mut current: Current,
+    assignment: &Assignment,
+    endpoint: &str,
+) -> Result<()> {
+    let _lock = context.store.lock("wkld")?;
+    let url = assignment.requests.shown_url();
+    let keep = |step: &Assignment, report: &Report| {
+        let (dir, mut run) = record::begin(context, &current, request, endpoint, &step.workload)?;
+        remember(context, &mut current, request, &run, &dir)?;
+        record::finish(&dir, &mut run, report, &url)?;
+        Ok(Some(dir))
+    };
+    find_max::run(context, assignment, request.rate, &request.slo, keep).await
+}
+
+/// `--url`: no deployment; wrk2's text is the result, and `--out` keeps the rest.
+async fn drive_url(context: &Context, request: &Request, workload: Workload, url: &str) -> Result<()> {
+    let requests = match &request.script {
+        Some(path) => Requests::Script(Script::read(path, url, request.script_args.clone())?),
+        None => Requests::Url { url: url.to_owned() },
+    };
+    let assignment = Assignment { format: ASSIGNMENT_FORMAT, workload, requests, trust: trust(request)?, probe: 0.0 };
+    if request.probe > 0.0 {
+        return Err(Plain::usage("--probe needs a deployment, not --url").into());
+    }
     if context.dry_run {
-        ui::out(plan_line(workload, &requests));
+        ui::out(plan_line(&assignment));
         return Ok(());
     }
-    let report = load(workload, &requests, &Trust::default()).await?;
+    if request.find_max {
+        return find_max::run(context, &assignment, request.rate, &request.slo, |_, _| Ok(None)).await;
+    }
+    let (report, scripts) = load(&assignment).await?;
+    let text = record::wrk2_text(&report, url, assignment.workload.schedule().duration_ns() as f64 / 1e9);
+    if let Some(out) = &request.out {
+        let dir = RunDir::new(out);
+        crate::store::write_atomic(&dir.client_out(0), text.as_bytes())?;
+        record::write_measured(&dir, &report)?;
+    }
     if !context.json {
-        ui::out_raw(record::wrk2_text(&report, url, request.duration.as_secs_f64()));
+        ui::out_raw(text);
     }
     show(context, &report, None);
-    end(&report, None)
+    conclude(&report, scripts, request.out.as_ref().map(|out| out.display().to_string()).as_deref())
 }
 
-/// The generator on a client host: a workload on stdin, its report on stdout.
-pub(crate) async fn worker() -> Result<()> {
-    Err(super::unavailable("worker"))
+/// The script with the deployment's front ends as `HOST_EU` and `HOST_US`.
+fn deployed_script(current: &Current, request: &Request, path: &Path) -> Result<Script> {
+    let running = || requests::not_running(current);
+    let origin = current.deployment.origin_url.clone().ok_or_else(running)?;
+    let replica = current.deployment.replica_url.clone().ok_or_else(running)?;
+    let path_of = |endpoint: &str| requests::path_of(current.app, endpoint).unwrap_or("/");
+    let url = format!("{origin}{}", request.endpoint.as_deref().map_or("/", path_of));
+    let mut script = Script::read(path, &url, request.script_args.clone())?;
+    script.env.insert("HOST_EU".into(), origin);
+    script.env.insert("HOST_US".into(), replica);
+    Ok(script)
+}
+
+fn trust(request: &Request) -> Result<Trust> {
+    match (&request.ca, request.insecure) {
+        (_, true) => Ok(Trust::Anyone),
+        (Some(path), false) => Trust::with_file(path).map_err(|error| {
+            Plain::usage(format!("cannot read the certificates `{}`: {error}", path.display())).into()
+        }),
+        (None, false) => Ok(Trust::Public),
+    }
 }
 
 /// The workload that the options describe.
@@ -140,6 +225,10 @@ fn describe(request: &Request) -> Result<Workload> {
         (Some(ramp), _) => parse_ramp(ramp).map_err(usage)?,
         (None, Some(rate)) => {
             let rate = Rate::new(rate);
+            vec![Piece { duration_ns: ns(request.duration), from: rate, to: rate }]
+        }
+        (None, None) if request.find_max => {
+            let rate = Rate::new(1.0);
             vec![Piece { duration_ns: ns(request.duration), from: rate, to: rate }]
         }
         (None, None) => return Err(Plain::usage("no rate given").with_hint("add -r REQUESTS_PER_SECOND").into()),
@@ -161,59 +250,35 @@ fn describe(request: &Request) -> Result<Workload> {
     })
 }
 
+/// The endpoint's name; a script's own name when only a script is given.
 fn endpoint_name(current: &Current, request: &Request) -> Result<String> {
-    request.endpoint.clone().ok_or_else(|| {
-        let known: Vec<&str> = current.app.endpoints.iter().map(|endpoint| endpoint.name).collect();
-        Plain::usage("no endpoint given").with_hint(format!("add -E with one of: {}", known.join(", "))).into()
-    })
+    let known = || current.app.endpoints.iter().map(|endpoint| endpoint.name).collect::<Vec<_>>().join(", ");
+    let stem = |path: &PathBuf| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let name = request
+        .endpoint
+        .clone()
+        .or_else(|| request.script.as_ref().map(stem))
+        .ok_or_else(|| Plain::usage("no endpoint given").with_hint(format!("add -E with one of: {}", known())))?;
+    // The name becomes a directory.
+    let fits = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)) && name != "..";
+    if request.script.is_some() && !fits {
+        let hint = "give the run a name of letters, digits, `-`, `_` and `.` with -E";
+        return Err(Plain::usage(format!("`{name}` cannot name a run")).with_hint(hint).into());
+    }
+    Ok(name)
 }
 
-fn plan_line(workload: &Workload, requests: &Requests) -> String {
+fn plan_line(assignment: &Assignment) -> String {
+    let workload = &assignment.workload;
     let schedule = workload.schedule();
     format!(
         "send {:.0} requests in {} s to {} over {} and {}",
         schedule.expected(),
         schedule.duration_ns() as f64 / 1e9,
-        requests.shown_url(),
+        assignment.requests.shown_url(),
         ui::count(workload.connections, "connection"),
         ui::count(workload.threads, "thread"),
     )
-}
-
-/// Sends the load from threads of its own while ^C is listened for.
-async fn load(workload: &Workload, requests: &Requests, trust: &Trust) -> Result<Report> {
-    let stop = Arc::new(Stop::default());
-    let watcher = tokio::spawn(stop_on_signal(Arc::clone(&stop)));
-    let (workload, requests, trust) = (workload.clone(), requests.clone(), trust.clone());
-    let done = tokio::task::spawn_blocking(move || -> std::result::Result<Report, WkldError> {
-        let hosts = requests.hosts(&trust)?;
-        let mut sources = requests.sources(&hosts, workload.seed)?;
-        let whole = workload.schedule().duration_ns() / 1_000_000_000;
-        let progress = ui::Progress::new("load", whole.max(1));
-        let mut watch = |second: &Second| progress.set((second.second + 1).min(whole.max(1)), &line_of(second));
-        wkld::run(&workload, hosts, &mut *sources, &stop, &mut watch)
-    });
-    let report = done.await.map_err(|error| Plain::new(Exit::Bug, format!("the load generator panicked: {error}")))?;
-    watcher.abort();
-    Ok(report?)
-}
-
-async fn stop_on_signal(stop: Arc<Stop>) {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminated) = signal(SignalKind::terminate()) else { return };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminated.recv() => {}
-    }
-    stop.stop();
-}
-
-/// One second in a few words.
-fn line_of(second: &Second) -> String {
-    let p99 = second.latency.unpack().quantile(0.99) as f64 / 1e6;
-    let errors: u64 = second.errors.values().sum();
-    let failed = if errors > 0 { format!(", {errors} failed") } else { String::new() };
-    format!("{} due, {} ok{failed}, p99 {p99:.1} ms", second.due, second.ok)
 }
 
 /// Links the next commands to this run.
@@ -268,14 +333,35 @@ fn show(context: &Context, report: &Report, dir: Option<&RunDir>) {
         ms(0.99),
         report.pace.as_str(),
     ));
+    if let Some(probe) = &report.probe {
+        ui::out(probe_line(probe));
+    }
     ui::out(format!("run: {}", context.store.relative(dir.path())));
 }
 
-/// The exit code that the run deserves.
-fn end(report: &Report, run: Option<&str>) -> Result<()> {
+fn probe_line(probe: &ProbeReport) -> String {
+    let ms = |q: f64| probe.visibility.quantile(q) as f64 / 1e6;
+    format!(
+        "probe: {} of {} first reads missed the post; visible after p50 {:.1} ms, p99 {:.1} ms ({} never, {} not probed)",
+        probe.first_misses,
+        probe.probed,
+        ms(0.5),
+        ms(0.99),
+        probe.never,
+        probe.skipped
+    )
+}
+
+/// Runs the script's `done`, and gives the exit code that the run deserves.
+fn conclude(report: &Report, scripts: KeptScripts, run: Option<&str>) -> Result<()> {
     let kept = run.map_or_else(String::new, |run| format!("; what was measured is in `{run}`"));
     if let Some(error) = &report.script_error {
         return Err(Plain::usage(format!("{error}{kept}")).into());
+    }
+    if let Some(scripts) = scripts
+        && let Ok(scripts) = scripts.lock()
+    {
+        scripts.done(report)?;
     }
     if report.interrupted {
         let seconds = report.measured_s;

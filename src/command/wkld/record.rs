@@ -89,7 +89,8 @@ fn asked(request: &Request, workload: &Workload, rate: f64) -> WorkloadRecord {
 ///
 /// # Errors
 /// When a file cannot be written.
-pub(super) fn finish(dir: &RunDir, record: &mut RunRecord, report: &Report, text: &str) -> Result<()> {
+pub(super) fn finish(dir: &RunDir, record: &mut RunRecord, report: &Report, url: &str) -> Result<()> {
+    let text = wrk2_text(report, url, record.workload.duration_s);
     write_atomic(&dir.client_out(0), text.as_bytes())?;
     write_measured(dir, report)?;
     record.started_us = report.started_us;
@@ -115,6 +116,9 @@ pub(crate) fn write_measured(dir: &RunDir, report: &Report) -> Result<()> {
     write_atomic(&dir.file("latency.hgrm"), wrk2::hgrm(&report.latency_with_bounds()).as_bytes())?;
     write_atomic(&dir.file("latency.hlog"), hlog(report).as_bytes())?;
     write_atomic(&dir.file("timeline.csv"), timeline_csv(&report.timeline).as_bytes())?;
+    if let Some(probe) = &report.probe {
+        write_atomic(&dir.file("probe.csv"), probe.csv().as_bytes())?;
+    }
     dir.write_summary_section("load", report.summary())?;
     Ok(())
 }

@@ -1,14 +1,17 @@
 //! What is sent, described so that it can travel to a client host, and turned into the generator's sources.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
 
+use super::drive::KeptScripts;
 use crate::app::{App, Call, EndpointKind, Graph, Side};
 use crate::command::Current;
 use crate::error::{Exit, Plain, Result};
 use crate::store::{Store, StoreError, read_text};
+use crate::wkld::probe::{Probing, ProbingSource};
+use crate::wkld::script::{Script, Scripts};
 use crate::wkld::source::{self, Calls, Fixed};
 use crate::wkld::tls::Trust;
 use crate::wkld::url::{Host, Url};
@@ -37,7 +40,12 @@ pub(crate) enum Requests {
         #[serde(default)]
         graph: Option<String>,
     },
+    /// What a wrk2 script makes.
+    Script(Script),
 }
+
+/// Sources for the generator's threads, and the scripts behind them.
+type Made = (Box<Sources<'static>>, KeptScripts);
 
 impl Requests {
     /// The endpoint `name` of the current deployment.
@@ -66,7 +74,7 @@ impl Requests {
     /// The URL that the report names: wrk2's, for an endpoint.
     pub(crate) fn shown_url(&self) -> String {
         match self {
-            Requests::Url { url } => url.clone(),
+            Requests::Url { url } | Requests::Script(Script { url, .. }) => url.clone(),
             Requests::Endpoint { app, endpoint, origin, replica, .. } => match first_call(app, endpoint) {
                 Some(call) if call.side == Side::Replica => format!("{replica}{}", call.path),
                 Some(call) => format!("{origin}{}", call.path),
@@ -82,6 +90,7 @@ impl Requests {
     pub(crate) fn hosts(&self, trust: &Trust) -> std::result::Result<Vec<Host>, WkldError> {
         let urls = match self {
             Requests::Url { url } => vec![parse(url)?],
+            Requests::Script(script) => script.urls()?,
             Requests::Endpoint { app, endpoint, origin, replica, .. } => {
                 let (origin, replica) = (parse(origin)?, parse(replica)?);
                 match (first_call(app, endpoint).map(|call| call.side), second_call(app, endpoint)) {
@@ -99,17 +108,24 @@ impl Requests {
             .collect()
     }
 
-    /// A maker of sources, one for each thread.
+    /// A maker of sources, one for each thread; with `probing`, a share of the writes is probed.
     ///
     /// # Errors
-    /// [`WkldError::Unusable`] for an endpoint that is not a load.
-    pub(crate) fn sources(&self, hosts: &[Host], seed: u64) -> std::result::Result<Box<Sources<'static>>, WkldError> {
+    /// [`WkldError`] for an endpoint that is not a load, and for a script that fails.
+    pub(crate) fn sources(
+        &self,
+        hosts: &[Host],
+        seed: u64,
+        trust: &Trust,
+        probing: Option<&Probing>,
+    ) -> std::result::Result<Made, WkldError> {
         match self {
             Requests::Url { url } => {
                 let url = parse(url)?;
                 let bytes = format!("GET {} HTTP/1.1\r\nHost: {}\r\n\r\n", url.path, url.authority()).into_bytes();
-                Ok(Box::new(move |_| Ok(Box::new(Fixed::new(bytes.clone(), false)))))
+                Ok((Box::new(move |_| Ok(Box::new(Fixed::new(bytes.clone(), false)))), None))
             }
+            Requests::Script(script) => scripted(script, trust),
             Requests::Endpoint { app, endpoint, graph, .. } => {
                 let graph = Arc::new(match graph {
                     Some(text) => Graph::parse(text).map_err(WkldError::Unusable)?,
@@ -118,16 +134,43 @@ impl Requests {
                 let call = |call: &Call, host: usize| maker(call, host, &hosts[host].authority, &graph);
                 let first = first_call(app, endpoint)
                     .ok_or_else(|| WkldError::Unusable(format!("endpoint `{endpoint}` is not a load")))?;
-                let first = call(first, 0);
                 let then = second_call(app, endpoint).map(|then| call(then, hosts.len() - 1));
-                Ok(Box::new(move |lane| {
-                    // Lanes draw from streams of their own; the constant keeps neighbouring seeds apart.
-                    let seed = seed ^ (lane + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-                    Ok(Box::new(Calls::new(first.clone(), then.clone(), seed)))
-                }))
+                Ok((called(call(first, 0), then, seed, probing.cloned()), None))
             }
         }
     }
+}
+
+/// Sources that a script makes.
+fn scripted(script: &Script, trust: &Trust) -> std::result::Result<Made, WkldError> {
+    let tls = trust.config().map_err(WkldError::Unusable)?;
+    let scripts = Arc::new(Mutex::new(Scripts::new(script.clone(), Some(tls))?));
+    let kept = Arc::clone(&scripts);
+    let lost = || WkldError::Script("the script's state is lost".into());
+    Ok((Box::new(move |_| scripts.lock().map_err(|_| lost())?.source()), Some(kept)))
+}
+
+/// Sources of an endpoint's calls.
+fn called(
+    first: source::Call,
+    then: Option<source::Call>,
+    seed: u64,
+    probing: Option<Probing>,
+) -> Box<Sources<'static>> {
+    Box::new(move |lane| {
+        // Lanes draw from streams of their own; the constant keeps neighbouring seeds apart.
+        let seed = seed ^ (lane + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let calls = Calls::new(first.clone(), then.clone(), seed);
+        Ok(match &probing {
+            Some(probing) => Box::new(ProbingSource::new(calls, first.clone(), probing, seed)),
+            None => Box::new(calls),
+        })
+    })
+}
+
+/// The path of an endpoint's first request.
+pub(super) fn path_of(app: &App, endpoint: &str) -> Option<&'static str> {
+    first_call(app.name, endpoint).map(|call| call.path)
 }
 
 fn maker(call: &Call, host: usize, authority: &str, graph: &Arc<Graph>) -> source::Call {

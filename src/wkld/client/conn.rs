@@ -45,6 +45,8 @@ pub(super) struct Job {
     pub no_body: bool,
     /// It leads to a second request with this key.
     pub then: Option<u64>,
+    /// The source wants to see its answer under this tag; 0 for most.
+    pub tag: u64,
 }
 
 /// One connection.

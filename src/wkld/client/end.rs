@@ -55,8 +55,10 @@ impl Engine<'_> {
             self.totals.unsent += 1;
             self.totals.unfinished.record(age(follow.ready));
         }
-        let parked = self.parked.drain(..).map(|parked| parked.head.due);
-        let rest: Vec<u64> = parked.chain(self.head.map(|head| head.due)).collect();
+        let delayed = std::mem::take(&mut self.delayed);
+        let parked = self.parked.drain(..).chain(delayed.into_values()).map(|parked| parked.head.due);
+        let head = self.head.filter(|head| !head.aside).map(|head| head.due);
+        let rest: Vec<u64> = parked.chain(head).collect();
         let (start, end, warm) = (self.start, self.end, self.warm);
         let never_made = self.share.dues.by_ref().map(|due| start + due);
         for due in rest.into_iter().chain(never_made.take_while(|&due| due < end)).filter(|&due| due >= warm) {

@@ -16,14 +16,14 @@ mod receive;
 mod send;
 pub mod tally;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 
 use rustix::buffer::spare_capacity;
-use rustix::event::{Timespec, epoll};
+use rustix::event::{PollFd, PollFlags, Timespec, epoll};
 use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -53,7 +53,7 @@ pub(super) const COARSE_WINDOW: u64 = 1_000_000;
 const STALL: u64 = 100_000;
 
 /// Now, ns of the monotonic clock.
-pub(super) fn clock() -> u64 {
+pub(crate) fn clock() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     now.tv_sec as u64 * SECOND + now.tv_nsec as u64
 }
@@ -97,6 +97,8 @@ pub(super) struct Ended {
 struct Head {
     due: u64,
     made: Made,
+    /// It stands for a request that was held back.
+    aside: bool,
 }
 
 /// The second request of a sequence, waiting for a connection.
@@ -127,6 +129,9 @@ pub(super) struct Engine<'a> {
     scratch: Vec<u8>,
     follows: VecDeque<Follow>,
     parked: VecDeque<Parked>,
+    /// What a script held back, by due instant.
+    delayed: BTreeMap<(u64, u64), Parked>,
+    delayed_count: u64,
     buffer: Box<[u8]>,
     totals: Box<Totals>,
     interval: Box<Interval>,
@@ -163,6 +168,8 @@ impl<'a> Engine<'a> {
             scratch: Vec::with_capacity(1024),
             follows: VecDeque::new(),
             parked: VecDeque::new(),
+            delayed: BTreeMap::new(),
+            delayed_count: 0,
             buffer: vec![0; BUFFER].into(),
             totals: Box::default(),
             interval: Box::default(),
@@ -264,16 +271,18 @@ impl<'a> Engine<'a> {
 
     /// Everything that was due has an end, or the drain is over.
     fn is_over(&self) -> bool {
-        let idle = self.head.is_none() && self.active == 0 && self.follows.is_empty() && self.parked.is_empty();
-        self.broken.is_some() || idle && self.now >= self.end || self.now >= self.end.saturating_add(self.drain())
+        let waiting = self.follows.len() + self.parked.len() + self.delayed.len();
+        let idle = self.head.is_none() && self.active == 0 && waiting == 0;
+        idle && self.now >= self.end || self.now >= self.end.saturating_add(self.drain())
     }
 
     /// When the loop must look again although no event comes.
     fn wake_at(&self) -> u64 {
         let limit = if self.now < self.end { self.end } else { self.end.saturating_add(self.drain()) };
         let wake = self.next_tick.min(limit.max(self.now));
+        let wake = self.delayed.first_key_value().map_or(wake, |(key, _)| wake.min(key.0.max(self.now)));
         match self.head {
-            Some(head) if self.can_send(head.made.host) => wake.min(head.due),
+            Some(head) if head.aside || self.can_send(head.made.host) => wake.min(head.due),
             _ => wake,
         }
     }
@@ -302,15 +311,18 @@ impl<'a> Engine<'a> {
 
 /// Waits for events for at most `timeout` ns.
 fn poll(epoll: &OwnedFd, events: &mut Vec<epoll::Event>, timeout: u64) {
-    let wait = |events: &mut Vec<epoll::Event>, timeout: u64| {
-        let timeout = Timespec { tv_sec: (timeout / SECOND) as i64, tv_nsec: (timeout % SECOND) as i64 };
-        epoll::wait(epoll, spare_capacity(events), Some(&timeout))
-    };
-    // Kernels before 5.11 know whole milliseconds only: sleep the whole ones and poll for the rest. After any other
-    // error (a signal) the loop looks again.
-    if wait(events, timeout) == Err(Errno::NOSYS) {
-        wait(events, timeout / 1_000_000 * 1_000_000).ok();
+    if timeout > 0 {
+        // Sleeping in `ppoll` keeps the nanoseconds on every kernel; waiting in epoll would round up to milliseconds.
+        let limit = Timespec { tv_sec: (timeout / SECOND) as i64, tv_nsec: (timeout % SECOND) as i64 };
+        let mut ready = [PollFd::new(epoll, PollFlags::IN)];
+        // After an error (a signal) the loop looks again.
+        if rustix::event::poll(&mut ready, Some(&limit)) == Ok(0) {
+            return;
+        }
     }
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    // As above.
+    epoll::wait(epoll, spare_capacity(events), Some(&at_once)).ok();
 }
 
 /// CPU time of this thread, ns.

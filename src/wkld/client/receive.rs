@@ -11,7 +11,7 @@ use rustls_pki_types::ServerName;
 use super::conn::{Job, Phase};
 use super::tally::Failure;
 use super::{Engine, Follow};
-use crate::wkld::response::{Fed, Malformed};
+use crate::wkld::response::{Capture, Fed, Malformed};
 
 impl Engine<'_> {
     /// Something happened on a socket.
@@ -49,14 +49,12 @@ impl Engine<'_> {
             pool.address += 1;
             return self.fail(id, Failure::Connect);
         }
-        let host = &self.shared.hosts[pool.host];
-        let Some(config) = &host.tls else {
+        let host = self.shared.hosts.get(pool.host).or_else(|| self.share.source.host(pool.host));
+        let Some((name, config)) = host.and_then(|host| Some((host.name.clone(), host.tls.clone()?))) else {
             self.flush_interest(id);
             return self.opened(id);
         };
-        let session = ServerName::try_from(host.name.clone())
-            .ok()
-            .and_then(|name| ClientConnection::new(config.clone(), name).ok());
+        let session = ServerName::try_from(name).ok().and_then(|name| ClientConnection::new(config, name).ok());
         match session {
             Some(session) => {
                 conn.tls = Some(Box::new(session));
@@ -118,7 +116,11 @@ impl Engine<'_> {
                 // Nothing was asked: what has come belongs to no request.
                 return self.fail_unless_idle(id, Failure::Protocol);
             }
-            let capture = if self.listens { Some(&mut **conn.capture.get_or_insert_default()) } else { None };
+            let capture = if self.listens || conn.job.tag != 0 {
+                Some(&mut **conn.capture.get_or_insert_default())
+            } else {
+                None
+            };
             match conn.response.feed(&bytes[at..], capture) {
                 Ok(Fed::More) => return,
                 Ok(Fed::Done(used)) => {
@@ -173,9 +175,9 @@ impl Engine<'_> {
         let job = conn.job;
         conn.job.pending -= 1;
         let last = conn.job.pending == 0;
-        if self.listens
+        if (self.listens || job.tag != 0)
             && let Some(capture) = &conn.capture
-            && let Err(broken) = self.share.source.answered(status, capture)
+            && let Err(broken) = self.share.source.answered(status, capture, job.tag, now)
         {
             self.break_off(broken);
         }
@@ -224,7 +226,7 @@ impl Engine<'_> {
         self.interval.latency.record(now.saturating_sub(job.ready));
     }
 
-    fn count_failure(&mut self, job: &Job, kind: Failure, requests: u32) {
+    pub(super) fn count_failure(&mut self, job: &Job, kind: Failure, requests: u32) {
         if job.measured {
             self.totals.failures[kind as usize] += u64::from(requests);
             self.interval.failures[kind as usize] += u64::from(requests);
@@ -262,6 +264,11 @@ impl Engine<'_> {
             Phase::Busy | Phase::Opening { busy: true } => {
                 self.active -= 1;
                 self.count_failure(&job, kind, job.pending);
+                if job.tag != 0
+                    && let Err(broken) = self.share.source.answered(0, &Capture::default(), job.tag, self.now)
+                {
+                    self.break_off(broken);
+                }
             }
             Phase::Opening { busy: false } | Phase::Idle | Phase::Closed => {}
         }

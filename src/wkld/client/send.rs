@@ -30,11 +30,18 @@ impl Engine<'_> {
         if !self.parked.is_empty() {
             self.send_parked();
         }
+        if !self.delayed.is_empty() {
+            self.send_delayed();
+        }
         while let Some(head) = self.head
             && head.due <= self.now
         {
             let pool = head.made.host;
-            if let Some(id) = self.take(pool) {
+            if head.aside {
+                // Its request waits in `delayed`.
+            } else if head.made.depth == 0 {
+                self.nothing_to_send(head);
+            } else if let Some(id) = self.take(pool) {
                 let bytes = std::mem::take(&mut self.prepared);
                 self.send(id, head, &bytes);
                 self.prepared = bytes;
@@ -44,6 +51,28 @@ impl Engine<'_> {
                 return;
             }
             self.make_next();
+        }
+    }
+
+    /// The script had no request for this instant.
+    fn nothing_to_send(&mut self, head: Head) {
+        let measured = head.due >= self.warm;
+        let job = Job { due: head.due, ready: head.due, pending: 1, measured, ..Job::default() };
+        self.totals.due += u64::from(measured);
+        self.count_failure(&job, Failure::Script, 1);
+    }
+
+    /// Sends what a script held back and is due now.
+    fn send_delayed(&mut self) {
+        while let Some(entry) = self.delayed.first_entry() {
+            if entry.key().0 > self.now {
+                return;
+            }
+            let parked = entry.remove();
+            match self.take(parked.head.made.host) {
+                Some(id) => self.send(id, parked.head, &parked.bytes),
+                None => self.parked.push_back(parked),
+            }
         }
     }
 
@@ -85,7 +114,17 @@ impl Engine<'_> {
                 while made.host >= self.pools.len() {
                     self.add_pool(self.pools.len());
                 }
-                self.head = Some(Head { due, made });
+                let head = Head { due: due + made.delay_ns, made, aside: false };
+                if made.delay_ns == 0 || made.depth == 0 {
+                    self.head = Some(head);
+                    return;
+                }
+                // It is due later than the requests after it may be, so it waits aside; an empty head at its scheduled
+                // instant makes the next one then.
+                let parked = Parked { head, bytes: self.prepared.clone() };
+                self.delayed.insert((head.due, self.delayed_count), parked);
+                self.delayed_count += 1;
+                self.head = Some(Head { due, made, aside: true });
             }
             Err(broken) => self.break_off(broken),
         }
@@ -141,6 +180,7 @@ impl Engine<'_> {
             second: false,
             no_body: head.made.no_body,
             then: head.made.then,
+            tag: head.made.tag,
         };
         self.begin(id, job, bytes);
     }
@@ -265,11 +305,11 @@ impl Engine<'_> {
         conn.opened_at = clock();
         conn.generation = conn.generation.wrapping_add(1);
         let pool = &mut self.pools[conn.pool];
-        let Some(host) = self.shared.hosts.get(pool.host) else { return self.fail(id, Failure::Dns) };
-        let Some(address) = host.addresses.get(pool.address % host.addresses.len().max(1)) else {
-            return self.fail(id, Failure::Dns);
-        };
-        let opened = open(address).and_then(|fd| {
+        let found = self.shared.hosts.get(pool.host).or_else(|| self.share.source.host(pool.host));
+        let own = self.share.source.address().filter(|_| pool.host == 0);
+        let looked_up = found.and_then(|host| host.addresses.get(pool.address % host.addresses.len().max(1)).copied());
+        let Some(address) = own.or(looked_up) else { return self.fail(id, Failure::Dns) };
+        let opened = open(&address).and_then(|fd| {
             let data = event_data(id, conn.generation);
             epoll::add(&self.epoll, &fd, data, interest(true)).map_err(|_| Failure::Connect)?;
             conn.wants_write = true;

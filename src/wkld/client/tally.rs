@@ -21,6 +21,8 @@ pub enum Failure {
     Timeout,
     /// No file descriptor was left for a connection.
     OpenFiles,
+    /// The script gave no request.
+    Script,
     /// Answered 3xx.
     Status3xx,
     /// Answered 4xx.
@@ -30,7 +32,7 @@ pub enum Failure {
 }
 
 /// Number of kinds.
-pub const KINDS: usize = 11;
+pub const KINDS: usize = 12;
 
 impl Failure {
     /// All kinds with their names, in the order of columns.
@@ -43,6 +45,7 @@ impl Failure {
         (Failure::Protocol, "protocol"),
         (Failure::Timeout, "timeout"),
         (Failure::OpenFiles, "open_files"),
+        (Failure::Script, "script"),
         (Failure::Status3xx, "status_3xx"),
         (Failure::Status4xx, "status_4xx"),
         (Failure::Status5xx, "status_5xx"),

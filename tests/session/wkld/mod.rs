@@ -1,5 +1,9 @@
 //! Load is offered to real servers of the tests' own; what was measured is read back from the run's files.
 
+mod clients;
+mod faults;
+mod scripts;
+
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::Stdio;
