@@ -14,6 +14,8 @@ pub(super) struct Block {
     pub(super) opens: Mask,
     /// `}` and `]`
     pub(super) closes: Mask,
+    /// Tells `{` from `[` and `}` from `]`; says nothing about other bytes.
+    pub(super) curly: Mask,
 }
 
 impl Block {
@@ -23,11 +25,12 @@ impl Block {
         let mut block = Block::default();
         for part in 0..4 {
             let sixteen = sixteen(bytes, part * 16);
-            let [quotes, backslashes, opens, closes] = lanes::brackets(sixteen);
+            let [quotes, backslashes, opens, closes, curly] = lanes::brackets(sixteen);
             block.quotes |= quotes << (part * 16);
             block.backslashes |= backslashes << (part * 16);
             block.opens |= opens << (part * 16);
             block.closes |= closes << (part * 16);
+            block.curly |= curly << (part * 16);
         }
         block
     }
@@ -63,14 +66,17 @@ pub(super) fn find_quote(bytes: &[u8]) -> Option<usize> {
 mod lanes {
     use wide::u8x16;
 
-    /// Quotes, backslashes, opening and closing brackets.
+    /// Quotes, backslashes, opening and closing brackets, and which of these are curly.
     #[inline(always)]
-    pub(super) fn brackets(bytes: [u8; 16]) -> [u64; 4] {
+    pub(super) fn brackets(bytes: [u8; 16]) -> [u64; 5] {
         let bytes = u8x16::new(bytes);
         // `[` and `]` differ from `{` and `}` in this one bit.
         let folded = bytes | u8x16::splat(0x20);
         let mask = |bytes: u8x16, byte| u64::from(bytes.simd_eq(u8x16::splat(byte)).to_bitmask());
-        [mask(bytes, b'"'), mask(bytes, b'\\'), mask(folded, b'{'), mask(folded, b'}')]
+        // That bit, moved to the top of its byte, where a mask is taken from.
+        let doubled = bytes + bytes;
+        let curly = u64::from((doubled + doubled).to_bitmask());
+        [mask(bytes, b'"'), mask(bytes, b'\\'), mask(folded, b'{'), mask(folded, b'}'), curly]
     }
 
     /// Quotes and backslashes together.
@@ -106,6 +112,8 @@ mod tests {
             assert_eq!(block.backslashes, naive(&bytes, b"\\"));
             assert_eq!(block.opens, naive(&bytes, b"{["));
             assert_eq!(block.closes, naive(&bytes, b"}]"));
+            assert_eq!(block.curly & block.opens, naive(&bytes, b"{"));
+            assert_eq!(block.curly & block.closes, naive(&bytes, b"}"));
         }
 
         #[test]

@@ -4,12 +4,23 @@ use super::model::{Draft, Seen, Trace, TraceId};
 use super::scan::{Cursor, Scalar, Scan, Text};
 use super::shape::{Field, Matcher, Operation};
 
-/// Decodes the trace that starts at offset 0 of `bytes`; gives it with the offset behind it.
-pub(super) fn trace(bytes: &[u8], matcher: &Matcher) -> Scan<(Trace, usize)> {
+/// An object that stood where a trace should.
+pub(super) struct Decoded {
+    pub(super) trace: Trace,
+    /// Bytes it took.
+    pub(super) length: usize,
+    /// Whether it has a member `spans`, as every trace does.
+    pub(super) spans: bool,
+}
+
+/// Decodes the trace that starts at offset 0 of `bytes`.
+pub(super) fn trace(bytes: &[u8], matcher: &Matcher) -> Scan<Decoded> {
     let mut cursor = Cursor::new(bytes, 0);
     let mut draft = Draft::default();
+    let mut has_spans = false;
     cursor.object(|cursor, key| {
         if key.is(b"spans") {
+            has_spans = true;
             draft.seen = Default::default();
             draft.doubled = false;
             draft.spelled = false;
@@ -24,7 +35,7 @@ pub(super) fn trace(bytes: &[u8], matcher: &Matcher) -> Scan<(Trace, usize)> {
         }
         cursor.skip()
     })?;
-    Ok((Trace::pack(draft), cursor.at()))
+    Ok(Decoded { trace: Trace::pack(draft), length: cursor.at(), spans: has_spans })
 }
 
 fn spans(cursor: &mut Cursor<'_>, matcher: &Matcher, draft: &mut Draft) -> Scan<()> {
@@ -89,6 +100,9 @@ fn span<'a>(cursor: &mut Cursor<'a>, matcher: &Matcher) -> Scan<Span> {
                     read_for = None;
                 }
             }
+        } else if key.is(b"spans") {
+            // A whole trace where a span should be: a bracket was damaged.
+            return cursor.bad();
         } else {
             cursor.skip()?;
         }

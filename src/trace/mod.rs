@@ -10,6 +10,8 @@ mod model;
 mod response;
 mod scan;
 mod shape;
+#[cfg(test)]
+mod tests;
 
 pub use feed::FeedError;
 pub use model::{Seen, Trace, TraceId};

@@ -5,14 +5,17 @@ use std::fmt;
 
 use memchr::memmem::Finder;
 
-use super::decode;
+use super::decode::{self, Decoded};
 use super::feed::{Feed, FeedError};
 use super::model::Trace;
-use super::scan::{Cursor, Skipper, Stop};
+use super::scan::{Cursor, Scan, Skipper, Stop};
 use super::shape::Matcher;
 
 /// A trace whose text is larger than this is skipped and counted.
 const TRACE_LIMIT: usize = 16 << 20;
+
+/// What follows the data of an answer is small.
+const LATE_LIMIT: usize = 1 << 20;
 
 /// Why a trace that is there could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -139,6 +142,22 @@ impl From<FeedError> for Halt {
     }
 }
 
+/// A trace that could not be read.
+struct Wrong {
+    loss: Loss,
+    /// What ends the reading, when nothing follows.
+    halt: Option<Halt>,
+}
+
+impl From<Stop> for Loss {
+    fn from(stop: Stop) -> Loss {
+        match stop {
+            Stop::Deep(_) => Loss::TooDeep,
+            Stop::Bad(_) | Stop::More => Loss::Malformed,
+        }
+    }
+}
+
 /// Outcome of looking for the next trace behind damage.
 enum Next {
     /// The feed stands at a trace.
@@ -160,27 +179,92 @@ impl Reader<'_> {
     fn response(&mut self) -> Result<(), Halt> {
         self.opening()?;
         let mut had_data = false;
+        let mut closed = false;
         loop {
-            match self.peek()? {
-                b'}' => break self.feed.consume(1),
-                b',' => self.feed.consume(1),
-                b'"' => {
-                    let key = self.key()?;
-                    if key == b"data" {
-                        had_data = true;
-                        self.data()?;
-                    } else {
-                        self.other_member(&key)?;
-                    }
+            let byte = match self.peek() {
+                Err(Halt::End) if closed => break,
+                other => other?,
+            };
+            let at = self.feed.position();
+            match byte {
+                b'}' if !closed => {
+                    self.feed.consume(1);
+                    closed = true;
                 }
-                _ if had_data => match self.resume()? {
-                    Next::Trace => self.elements(true)?,
-                    Next::None => return Ok(()),
-                },
+                b',' if !closed => self.feed.consume(1),
+                b'"' if !closed && !had_data => had_data = self.member()?,
+                b'"' if !closed && self.late_member(at)? => {}
+                _ if had_data => {
+                    // Something stands where nothing should: perhaps traces, behind a bracket that was damaged.
+                    match self.resume(at, Loss::Malformed, b"\"spans\"")? {
+                        Next::Trace => self.elements(true)?,
+                        Next::None => return Ok(()),
+                    }
+                    closed = false;
+                }
                 _ => return Err(Halt::Refused(ResponseError::NoData)),
             }
         }
         if had_data || self.tally.server_error.is_some() { Ok(()) } else { Err(Halt::Refused(ResponseError::NoData)) }
+    }
+
+    /// A member up to the data; true when it is the data.
+    fn member(&mut self) -> Result<bool, Halt> {
+        let key = self.key()?;
+        if key == b"data" {
+            return self.data().map(|()| true);
+        }
+        self.other_member(&key).map(|()| false)
+    }
+
+    /// A member behind the data: small, and without a trace in it. False, and nothing consumed, when it is not.
+    fn late_member(&mut self, at: u64) -> Result<bool, Halt> {
+        let read = self.small(|cursor| {
+            let key = cursor.text()?;
+            let (spans, errors) = (key.is(b"spans"), key.is(b"errors"));
+            cursor.expect(b':')?;
+            cursor.peek()?;
+            Ok((spans, errors, cursor.at()))
+        })?;
+        let Some(((spans, errors, value), end)) = read else { return Ok(false) };
+        if spans {
+            // Members of a trace whose opening bracket was damaged.
+            self.tally.lose(Loss::Malformed, at);
+        }
+        if errors {
+            let errors = self.feed.bytes()[value..end].to_vec();
+            self.keep_error(&errors);
+        }
+        self.feed.consume(end);
+        Ok(true)
+    }
+
+    /// Looks at what stands here: `before`, then any value, small and without spans in it. Gives what `before` gave
+    /// and the length of all; consumes nothing.
+    fn small<T>(&mut self, before: impl Fn(&mut Cursor<'_>) -> Scan<T>) -> Result<Option<(T, usize)>, Halt> {
+        loop {
+            let bytes = self.feed.bytes();
+            let mut cursor = Cursor::new(bytes, 0);
+            let read = before(&mut cursor).and_then(|got| {
+                let value = cursor.at();
+                cursor.skip()?;
+                // A number ends where something else begins.
+                cursor.peek()?;
+                Ok((got, value))
+            });
+            match read {
+                Ok((got, value)) => {
+                    let spans = Finder::new(b"\"spans\"").find(&bytes[value..cursor.at()]).is_some();
+                    return Ok((!spans).then_some((got, cursor.at())));
+                }
+                Err(Stop::More) if bytes.len() < LATE_LIMIT => {
+                    if !self.feed.more()? {
+                        return Ok(None);
+                    }
+                }
+                Err(_) => return Ok(None),
+            }
+        }
     }
 
     /// The first byte decides whether this is an answer at all.
@@ -198,6 +282,7 @@ impl Reader<'_> {
             }
             Ok(b'<') => Err(Halt::Refused(ResponseError::Html)),
             Ok(_) => {
+                while self.feed.bytes().len() < 24 && self.feed.more()? {}
                 let start = &self.feed.bytes()[..self.feed.bytes().len().min(24)];
                 let start: String =
                     String::from_utf8_lossy(start).chars().map(|c| if c.is_control() { '.' } else { c }).collect();
@@ -341,11 +426,12 @@ impl Reader<'_> {
                 b'{' if at_trace || !after_element => {
                     at_trace = false;
                     after_element = true;
-                    if !self.element()? {
-                        match self.resume()? {
-                            Next::Trace => at_trace = true,
-                            Next::None => return Ok(()),
-                        }
+                    let at = self.feed.position();
+                    let Err(wrong) = self.element() else { continue };
+                    // What is left of it holds at least a quote, else it is a stray bracket in front of a trace.
+                    match self.resume(at, wrong.loss, b"\"")? {
+                        Next::Trace => at_trace = true,
+                        Next::None => return wrong.halt.map_or(Ok(()), Err),
                     }
                 }
                 b']' => {
@@ -364,16 +450,14 @@ impl Reader<'_> {
                 }
                 _ => {
                     let at = self.feed.position();
-                    if after_element {
-                        self.tally.note(|| format!("malformed JSON at byte {at}"));
-                    } else {
+                    if !after_element && self.pass_over()? {
                         self.tally.lose(Loss::NotATrace, at);
-                        if self.pass_over()? {
-                            after_element = true;
-                            continue;
-                        }
+                        after_element = true;
+                        continue;
                     }
-                    match self.resume()? {
+                    self.tally.note(|| format!("malformed JSON at byte {at}"));
+                    // It was a trace if there were spans in it.
+                    match self.resume(at, Loss::Malformed, b"\"spans\"")? {
                         Next::Trace => at_trace = true,
                         Next::None => return Ok(()),
                     }
@@ -382,24 +466,22 @@ impl Reader<'_> {
         }
     }
 
-    /// Passes over a value that is not an object; false when it is not even a value.
+    /// Passes over a value that is not an object; false, and nothing consumed, when it is not a whole element.
     fn pass_over(&mut self) -> Result<bool, Halt> {
-        match Cursor::new(self.feed.bytes(), 0).peek() {
-            Ok(b'n' | b't' | b'f' | b'-' | b'0'..=b'9') => self.other_member(b"").map(|()| true),
-            _ => Ok(false),
+        let Some(((), end)) = self.small(|_| Ok(()))? else { return Ok(false) };
+        let whole = matches!(self.feed.bytes().get(end), Some(b',' | b']'));
+        if whole {
+            self.feed.consume(end);
         }
+        Ok(whole)
     }
 
-    /// The trace the feed stands at. False: it was lost, and the feed stands somewhere inside it.
-    fn element(&mut self) -> Result<bool, Halt> {
+    /// The trace the feed stands at. When it is lost, the feed stands inside it.
+    fn element(&mut self) -> Result<(), Wrong> {
         match decode::trace(self.feed.bytes(), self.matcher) {
-            Ok((trace, length)) => {
-                self.accept(trace, length);
-                return Ok(true);
-            }
+            Ok(decoded) => return self.accept(&decoded),
             Err(Stop::More) => {}
-            Err(Stop::Bad(_)) => return self.lost(Loss::Malformed),
-            Err(Stop::Deep(_)) => return self.lost(Loss::TooDeep),
+            Err(stop) => return Err(self.wrong(stop.into(), None)),
         }
         // The trace goes beyond what has come: find its end first, then decode it once.
         let mut skipper = Skipper::default();
@@ -410,42 +492,69 @@ impl Reader<'_> {
             }
             scanned = self.feed.bytes().len();
             if scanned > TRACE_LIMIT {
-                return self.lost(Loss::TooLarge);
+                return Err(self.wrong(Loss::TooLarge, None));
             }
-            let more = self.feed.more();
-            if !matches!(more, Ok(true)) {
-                let lost = self.lost(Loss::CutOff)?;
-                return more.map(|_| lost).map_err(Halt::from);
+            match self.feed.more() {
+                Ok(true) => {}
+                Ok(false) => return Err(self.wrong(Loss::CutOff, Some(Halt::End))),
+                Err(error) => return Err(self.wrong(Loss::CutOff, Some(Halt::Feed(error)))),
             }
         };
+        if skipper.mismatched {
+            return Err(self.wrong(Loss::Malformed, None));
+        }
         match decode::trace(&self.feed.bytes()[..end], self.matcher) {
-            Ok((trace, length)) => {
-                self.accept(trace, length);
-                Ok(true)
-            }
-            Err(Stop::Deep(_)) => self.lost(Loss::TooDeep),
-            Err(_) => self.lost(Loss::Malformed),
+            Ok(decoded) => self.accept(&decoded),
+            Err(stop) => Err(self.wrong(stop.into(), None)),
         }
     }
 
-    fn accept(&mut self, trace: Trace, length: usize) {
-        self.feed.consume(length);
-        self.tally.present += 1;
-        self.tally.parsed += 1;
-        (self.sink)(trace);
+    /// Steps into the trace that is lost.
+    fn wrong(&mut self, loss: Loss, halt: Option<Halt>) -> Wrong {
+        self.feed.consume(1);
+        Wrong { loss, halt }
     }
 
-    /// Counts the trace the feed stands at as lost and steps into it.
-    fn lost(&mut self, loss: Loss) -> Result<bool, Halt> {
-        let at = self.feed.position();
-        self.tally.lose(loss, at);
-        self.feed.consume(1);
-        Ok(false)
+    fn accept(&mut self, decoded: &Decoded) -> Result<(), Wrong> {
+        if !decoded.spans && !self.is_followed_well(decoded.length) {
+            // The head of a trace, closed too early by damage.
+            return Err(self.wrong(Loss::Malformed, None));
+        }
+        self.feed.consume(decoded.length);
+        self.tally.present += 1;
+        self.tally.parsed += 1;
+        (self.sink)(decoded.trace);
+        Ok(())
+    }
+
+    /// Whether what stands `ahead` bytes from here belongs behind an element.
+    fn is_followed_well(&mut self, ahead: usize) -> bool {
+        loop {
+            let mut cursor = Cursor::new(self.feed.bytes(), ahead);
+            match cursor.peek() {
+                Ok(byte) => return matches!(byte, b',' | b']'),
+                // Whatever ends the stream here is met again, and told, by whoever reads on.
+                Err(_) if !matches!(self.feed.more(), Ok(true)) => return true,
+                Err(_) => {}
+            }
+        }
     }
 
     /// Looks for the next trace behind damage: `{"traceID": "<hex>", "spans"`, which cannot occur inside a string
-    /// because its quotes would be escaped there. Brackets are no guide any more.
-    fn resume(&mut self) -> Result<Next, Halt> {
+    /// because its quotes would be escaped there. Brackets are no guide any more. What is passed over from `at` on
+    /// counts as a trace lost for `loss` when `sign` is in it.
+    fn resume(&mut self, at: u64, loss: Loss, sign: &[u8]) -> Result<Next, Halt> {
+        let mut signed = false;
+        let next = self.search(&Finder::new(sign), &mut signed);
+        if signed {
+            self.tally.lose(loss, at);
+        } else {
+            self.tally.note(|| format!("malformed JSON at byte {at}"));
+        }
+        next
+    }
+
+    fn search(&mut self, sign: &Finder<'_>, signed: &mut bool) -> Result<Next, Halt> {
         let finder = Finder::new(b"\"traceID\"");
         loop {
             let bytes = self.feed.bytes();
@@ -454,6 +563,7 @@ impl Reader<'_> {
             while let Some(found) = finder.find(&bytes[from..]).map(|found| from + found) {
                 match opens_trace(bytes, found) {
                     Ok(Some(start)) => {
+                        *signed |= sign.find(&bytes[..start]).is_some();
                         self.feed.consume(start);
                         return Ok(Next::Trace);
                     }
@@ -465,11 +575,12 @@ impl Reader<'_> {
                 }
             }
             // Keep what may be the beginning of a match.
-            let length = bytes.len();
-            let keep = keep.unwrap_or(length.saturating_sub(64).max(from));
+            let keep = keep.unwrap_or(bytes.len().saturating_sub(64).max(from));
+            *signed |= sign.find(&bytes[..keep]).is_some();
             self.feed.consume(keep);
             if !self.feed.more()? {
                 let rest = self.feed.bytes().len();
+                *signed |= sign.find(self.feed.bytes()).is_some();
                 self.feed.consume(rest);
                 return Ok(Next::None);
             }

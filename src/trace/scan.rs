@@ -230,6 +230,9 @@ impl<'a> Cursor<'a> {
             return Err(Stop::Deep(start));
         }
         let end = end.ok_or(Stop::More)?;
+        if skipper.mismatched {
+            return self.bad();
+        }
         self.at = start + end;
         Ok(())
     }
@@ -262,15 +265,19 @@ fn is_number(token: &[u8]) -> bool {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Skipper {
     depth: u64,
-    /// The deepest nesting seen, to the nearest block.
+    /// One bit per open bracket, the innermost lowest: whether it is curly. Good for [`DEPTH_LIMIT`] of them.
+    curly: u128,
+    /// The deepest nesting seen.
     pub(super) deepest: u64,
+    /// A bracket was closed by one of the other kind; the scan ended there.
+    pub(super) mismatched: bool,
     in_string: bool,
     escaped: bool,
 }
 
 impl Skipper {
-    /// Goes on in `bytes`; gives the offset behind the end when it is there. The first byte of the first piece must
-    /// be the opening bracket.
+    /// Goes on in `bytes`; gives the offset behind the end, or behind a bracket that does not match, when it is there.
+    /// The first byte of the first piece must be the opening bracket.
     #[inline]
     pub(super) fn run(&mut self, bytes: &[u8]) -> Option<usize> {
         let mut at = 0;
@@ -300,34 +307,24 @@ impl Skipper {
         let inside = prefix_xor(quotes) ^ 0_u64.wrapping_sub(u64::from(self.in_string));
         self.in_string = inside >> 63 != 0;
         let opens = block.opens & !inside;
-        let closes = block.closes & !inside;
-        let closing = u64::from(closes.count_ones());
-        let opening = u64::from(opens.count_ones());
-        if closing < self.depth {
-            self.depth += opening;
-            self.deepest = self.deepest.max(self.depth);
-            self.depth -= closing;
-            return None;
-        }
-        self.walk(opens, closes)
-    }
-
-    /// Bracket by bracket, where the end may be in this block.
-    #[inline(always)]
-    fn walk(&mut self, opens: u64, closes: u64) -> Option<usize> {
-        let mut both = opens | closes;
-        while both != 0 {
-            let bit = both & both.wrapping_neg();
+        let mut brackets = (block.opens | block.closes) & !inside;
+        while brackets != 0 {
+            let bit = brackets & brackets.wrapping_neg();
+            let kind = u128::from(block.curly & bit != 0);
             if opens & bit != 0 {
                 self.depth += 1;
                 self.deepest = self.deepest.max(self.depth);
+                self.curly = self.curly << 1 | kind;
             } else {
+                let matches = self.curly & 1 == kind || self.deepest > DEPTH_LIMIT;
                 self.depth = self.depth.saturating_sub(1);
-                if self.depth == 0 {
+                self.curly >>= 1;
+                self.mismatched = !matches;
+                if self.depth == 0 || !matches {
                     return Some(bit.trailing_zeros() as usize + 1);
                 }
             }
-            both ^= bit;
+            brackets ^= bit;
         }
         None
     }
@@ -364,19 +361,19 @@ mod tests {
     use super::*;
     use proptest::prelude::{any, prop, proptest};
 
-    /// The end of the container that starts `text`, byte by byte.
-    fn naive_end(text: &[u8]) -> Option<usize> {
-        let (mut depth, mut in_string, mut escaped) = (0_u64, false, false);
+    /// The end of the container that starts `text`, byte by byte, and whether the brackets match.
+    fn naive_end(text: &[u8]) -> Option<(usize, bool)> {
+        let (mut open, mut in_string, mut escaped) = (Vec::new(), false, false);
         for (i, &byte) in text.iter().enumerate() {
             let literal = std::mem::take(&mut escaped);
             match byte {
                 b'\\' if !literal => escaped = true,
                 b'"' if !literal => in_string = !in_string,
-                b'{' | b'[' if !in_string => depth += 1,
+                b'{' | b'[' if !in_string => open.push(byte),
                 b'}' | b']' if !in_string => {
-                    depth = depth.saturating_sub(1);
-                    if depth == 0 {
-                        return Some(i + 1);
+                    let matches = open.pop() == Some(byte - 2);
+                    if open.is_empty() || !matches {
+                        return Some((i + 1, matches));
                     }
                 }
                 _ => {}
@@ -393,13 +390,26 @@ mod tests {
         ) {
             let alphabet = br#"{}[]{}"\\"aaaaa,:1 "#;
             let mut text = vec![b'{'];
-            text.extend(picks.iter().map(|pick| alphabet[pick.index(alphabet.len())]));
+            let mut open = vec![b'}'];
+            for pick in picks {
+                let mut byte = alphabet[pick.index(alphabet.len())];
+                // Mostly the bracket that is due, so that containers grow.
+                if matches!(byte, b'}' | b']') && text.len() % 7 > 0 {
+                    byte = open.last().copied().unwrap_or(byte);
+                }
+                match byte {
+                    b'{' | b'[' => open.push(byte + 2),
+                    b'}' | b']' => drop(open.pop()),
+                    _ => {}
+                }
+                text.push(byte);
+            }
             let mut skipper = Skipper::default();
             let mut end = None;
             let mut at = 0;
             for piece in text.chunks(cut) {
                 if let Some(found) = skipper.run(piece) {
-                    end = Some(at + found);
+                    end = Some((at + found, !skipper.mismatched));
                     break;
                 }
                 at += piece.len();
