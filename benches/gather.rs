@@ -74,6 +74,7 @@ fn body_mb(size: u64) -> f64 {
 
 fn spread(times: &mut [Duration]) -> String {
     times.sort_unstable();
+    let times: &[Duration] = times;
     match times {
         [] => "-".to_owned(),
         [first, .., last] => {

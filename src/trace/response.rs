@@ -533,7 +533,7 @@ impl Reader<'_> {
             let mut cursor = Cursor::new(self.feed.bytes(), ahead);
             match cursor.peek() {
                 Ok(byte) => return matches!(byte, b',' | b']'),
-                // Whatever ends the stream here is met again, and told, by whoever reads on.
+                // The stream ends here: whoever reads on tells.
                 Err(_) if !matches!(self.feed.more(), Ok(true)) => return true,
                 Err(_) => {}
             }
