@@ -36,6 +36,8 @@ pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
         // One figure that cannot be drawn does not keep the others from being drawn.
         match plot::draw(&context.store, kind.name, dirs, &output) {
             Ok(figure) => drawn.push(tell(context, figure)),
+            // Where one file cannot be written the others cannot either.
+            Err(error @ PlotError::Store(_)) => return Err(error.into()),
             Err(error) => failed.push(error),
         }
     }
