@@ -29,12 +29,29 @@ pub const WIDTH: f64 = 440.0;
 pub const WIDE: f64 = 800.0;
 
 /// (width, columns, height of a panel) for blocks of one zone pair each below each other.
-pub fn grid(blocks: usize) -> (f64, usize, f64) {
+fn grid(blocks: usize) -> (f64, usize, f64) {
     match blocks {
         0 | 1 => (WIDTH, 1, 190.0),
         2 => (WIDTH, 1, 105.0),
         3 => (WIDTH, 1, 100.0),
         _ => (WIDE, 2, 100.0),
+    }
+}
+
+/// A figure with one block per zone pair, in the order of `pairs`; keys and notes are still to be filled in.
+pub fn by_pair(title: &str, pairs: &[&str], panels: impl Fn(&str) -> Vec<Panel>) -> Figure {
+    let (width, columns, panel_height) = grid(pairs.len());
+    let block = |pair: &&str| Block { title: pair_label(pair), panels: panels(pair) };
+    Figure {
+        title: title.to_owned(),
+        width,
+        panel_height,
+        columns,
+        blocks: pairs.iter().map(block).collect(),
+        together: 1,
+        keys: Vec::new(),
+        alarm: None,
+        notes: Vec::new(),
     }
 }
 
@@ -81,21 +98,9 @@ pub struct Curves<'f> {
 impl Curves<'_> {
     /// The figure; x is shared by all pairs.
     pub fn figure(&self, cells: &[Cell<'_>]) -> Figure {
-        let pairs = pairs(cells);
-        let (width, columns, panel_height) = grid(pairs.len());
         let x = Scale::around(self.x.1.clone(), cells.iter().filter_map(|cell| (self.point)(cell)).map(|p| p.x));
-        let block = |pair: &&str| Block { title: pair_label(pair), panels: vec![self.panel(cells, pair, x.clone())] };
-        Figure {
-            title: self.title.to_owned(),
-            width,
-            panel_height,
-            columns,
-            blocks: pairs.iter().map(block).collect(),
-            together: 1,
-            alarm: None,
-            keys: line_keys(cells),
-            notes: source_notes(cells),
-        }
+        let panels = |pair: &str| vec![self.panel(cells, pair, x.clone())];
+        Figure { keys: line_keys(cells), notes: source_notes(cells), ..by_pair(self.title, &pairs(cells), panels) }
     }
 
     /// The panel of one pair.

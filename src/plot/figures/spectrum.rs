@@ -3,33 +3,26 @@
 
 use serde_json::json;
 
-use crate::plot::figure::{Axis, Block, Figure, Mark, Marker, Panel, Point, color, pair_label};
+use crate::plot::figure::{Axis, Figure, Mark, Marker, Panel, Point, color};
 use crate::plot::run_data::Run;
 use crate::plot::scale::{Kind, Scale, short};
 use crate::plot::table::{Cell, cells, pairs, rate_value};
 use crate::plot::{Drawing, Frame, PlotError};
 
-use super::{at_peak, cell_name, curve_notes, grid, plain_keys};
+use super::{at_peak, by_pair, cell_name, curve_notes, plain_keys};
 
 /// Draws it.
 pub fn build(runs: &[Run]) -> Result<Drawing, PlotError> {
     let all = cells(runs);
     let pairs = pairs(&all);
     let shown = at_peak(&all);
-    let (width, columns, panel_height) = grid(pairs.len());
     let shares = spectra(&shown).flat_map(inner).map(|(share, _)| share);
     let x = Scale { kind: Kind::Nines, low: 0.0, high: shares.fold(0.99, f64::max) };
-    let block = |pair: &&str| Block { title: pair_label(pair), panels: vec![panel(&shown, pair, &x)] };
+    let panels = |pair: &str| vec![panel(&shown, pair, &x)];
     let figure = Figure {
-        title: "Latency at every percentile per zone pair".into(),
-        width,
-        panel_height,
-        columns,
-        blocks: pairs.iter().map(block).collect(),
-        together: 1,
-        alarm: None,
         keys: plain_keys(&shown),
         notes: curve_notes(&shown),
+        ..by_pair("Latency at every percentile per zone pair", &pairs, panels)
     };
     Ok(Drawing { figure, frames: vec![frame(&shown)], facts: Vec::new(), printed: None })
 }

@@ -4,35 +4,25 @@
 use serde_json::json;
 
 use crate::experiment::Variant;
-use crate::plot::figure::{Axis, Block, Figure, Mark, Panel, color, pair_label};
+use crate::plot::figure::{Axis, Figure, Mark, Panel, color};
 use crate::plot::run_data::Run;
 use crate::plot::scale::{Scale, short};
 use crate::plot::table::{Cell, cell, cells, pairs, rate_value, window_interval};
 use crate::plot::{Drawing, Frame, PlotError};
 
-use super::{Stack, grid, patch_keys, source_notes, visibility, window_note};
+use super::{Stack, by_pair, patch_keys, source_notes, visibility, window_note};
 
 /// Draws it.
 pub fn build(runs: &[Run]) -> Result<Drawing, PlotError> {
     let cells = cells(runs);
     let pairs = pairs(&cells);
-    let (width, columns, panel_height) = grid(pairs.len());
     let stacks: Vec<Stack> = pairs.iter().flat_map(|pair| stacks(&cells, pair)).collect();
     let y = Scale::from_zero(stacks.iter().map(Stack::top), 1.15);
-    let block = |pair: &&str| Block { title: pair_label(pair), panels: vec![panel(&stacks, pair, &y)] };
     let mut notes = source_notes(&cells);
     notes.push(window_note(&cells));
-    let figure = Figure {
-        title: "p90 visibility latency of the baseline and what antipode adds, per zone pair and rate".into(),
-        width,
-        panel_height,
-        columns,
-        blocks: pairs.iter().map(block).collect(),
-        together: 1,
-        alarm: None,
-        keys: patch_keys(&cells),
-        notes,
-    };
+    let title = "p90 visibility latency of the baseline and what antipode adds, per zone pair and rate";
+    let panels = |pair: &str| vec![panel(&stacks, pair, &y)];
+    let figure = Figure { keys: patch_keys(&cells), notes, ..by_pair(title, &pairs, panels) };
     let frames = vec![visibility::medians(&cells), bars(&stacks)];
     Ok(Drawing { figure, frames, facts: Vec::new(), printed: None })
 }

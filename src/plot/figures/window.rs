@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use crate::experiment::Variant;
-use crate::plot::figure::{Axis, Block, Figure, Panel, Point, color, pair_label};
+use crate::plot::figure::{Axis, Figure, Panel, Point, color, pair_label};
 use crate::plot::run_data::Run;
 use crate::plot::scale::{Kind, Scale, short};
 use crate::plot::table::{
@@ -13,7 +13,7 @@ use crate::plot::table::{
 };
 use crate::plot::{Drawing, Frame, PlotError};
 
-use super::{Curves, Stack, cell_name, grid, interval_text, line_keys, source_notes, variants, window_note};
+use super::{Curves, Stack, by_pair, cell_name, interval_text, line_keys, source_notes, variants, window_note};
 
 /// Draws it.
 pub fn build(runs: &[Run]) -> Result<Drawing, PlotError> {
@@ -22,22 +22,12 @@ pub fn build(runs: &[Run]) -> Result<Drawing, PlotError> {
     let bars: Vec<Stack> = pairs.iter().map(|pair| stack(&cells, pair)).collect();
     let x = x_scale(&cells);
     let window = Scale::from_zero(bars.iter().map(Stack::top), 1.15);
-    let (width, columns, panel_height) = grid(pairs.len());
-    let block = |(pair, bars): (&&str, &Stack)| Block {
-        title: pair_label(pair),
-        panels: vec![latency_panel(&cells, pair, &x), window_panel(bars, &window)],
+    let title = "p90 latency over throughput, and p90 consistency window at the highest rate, per zone pair";
+    let panels = |pair: &str| {
+        let windows = bars.iter().find(|bars| bars.pair == pair).map(|bars| window_panel(bars, &window));
+        std::iter::once(latency_panel(&cells, pair, &x)).chain(windows).collect()
     };
-    let figure = Figure {
-        title: "p90 latency over throughput, and p90 consistency window at the highest rate, per zone pair".into(),
-        width,
-        panel_height,
-        columns,
-        blocks: pairs.iter().zip(&bars).map(block).collect(),
-        together: 1,
-        alarm: None,
-        keys: line_keys(&cells),
-        notes: notes(&cells, &bars),
-    };
+    let figure = Figure { keys: line_keys(&cells), notes: notes(&cells, &bars), ..by_pair(title, &pairs, panels) };
     Ok(Drawing { figure, frames: frames(runs, &cells, &bars), facts: facts(&cells, &bars), printed: None })
 }
 

@@ -4,37 +4,27 @@
 use serde_json::json;
 
 use crate::experiment::Variant;
-use crate::plot::figure::{Axis, Block, Figure, Key, KeyKind, Mark, Marker, Panel, Point, RULE, color, pair_label};
+use crate::plot::figure::{Axis, Figure, Key, KeyKind, Mark, Marker, Panel, Point, RULE, color};
 use crate::plot::run_data::{Run, Traces};
 use crate::plot::scale::{Kind, Scale, short};
 use crate::plot::table::{Cell, cells, pairs, rate_value};
 use crate::plot::{Drawing, Frame, PlotError};
 
-use super::{at_peak, cell_name, curve_notes, grid, plain_keys, window_note};
+use super::{at_peak, by_pair, cell_name, curve_notes, plain_keys, window_note};
 
 /// Draws it.
 pub fn build(runs: &[Run]) -> Result<Drawing, PlotError> {
     let all = cells(runs);
     let pairs = pairs(&all);
     let shown = at_peak(&all);
-    let (width, columns, panel_height) = grid(pairs.len());
     let x = x_scale(&shown);
-    let block = |pair: &&str| Block { title: pair_label(pair), panels: vec![panel(&shown, pair, &x)] };
     let mut keys = plain_keys(&shown);
     if shown.iter().any(|cell| bound(cell).is_some()) {
         keys.push(Key { label: "Clock error".into(), color: RULE, kind: KeyKind::Band });
     }
-    let figure = Figure {
-        title: "Distribution of the consistency windows per zone pair".into(),
-        width,
-        panel_height,
-        columns,
-        blocks: pairs.iter().map(block).collect(),
-        together: 1,
-        alarm: None,
-        keys,
-        notes: notes(&shown),
-    };
+    let panels = |pair: &str| vec![panel(&shown, pair, &x)];
+    let title = "Distribution of the consistency windows per zone pair";
+    let figure = Figure { keys, notes: notes(&shown), ..by_pair(title, &pairs, panels) };
     Ok(Drawing { figure, frames: vec![frame(&shown)], facts: Vec::new(), printed: None })
 }
 
