@@ -90,13 +90,24 @@ fn write_line(to: &mut dyn Write, line: &dyn Display) {
     }
 }
 
-/// A line of a service's log, on stdout; on a terminal each service (told apart by `number`) has a colour of its own.
+/// A line of a service's log, or of a host's output, on stdout; on a terminal each service (told apart by `number`) has
+/// a colour of its own.
 pub fn service_line(number: usize, service: &str, text: &str) {
+    out(format_args!("{} {text}", prefix(number, service, io::stdout().is_terminal())));
+}
+
+/// The same on stderr.
+pub fn service_aside(number: usize, service: &str, text: &str) {
+    let prefix = prefix(number, service, io::stderr().is_terminal());
+    write_line(&mut io::stderr().lock(), &format_args!("{prefix} {text}"));
+}
+
+fn prefix(number: usize, service: &str, coloured: bool) -> String {
     const COLOURS: [u8; 6] = [36, 33, 32, 35, 34, 31];
-    if io::stdout().is_terminal() {
-        out(format_args!("\x1b[{}m{service} |\x1b[0m {text}", COLOURS[number % COLOURS.len()]));
+    if coloured {
+        format!("\x1b[{}m{service} |\x1b[0m", COLOURS[number % COLOURS.len()])
     } else {
-        out(format_args!("{service} | {text}"));
+        format!("{service} |")
     }
 }
 

@@ -23,6 +23,7 @@ use super::ssh::{Exec, Exit, Fleet, HostConfig, Remote, SshConfig, SshError, exp
 use crate::cluster::{ClusterState, ClusterStep};
 use crate::error::{Error, Exit as Code, Plain, Result};
 use crate::inventory::{Access, Host, Inventory, Sudo};
+use crate::swarm::StackStep;
 
 /// The engine's socket on a host.
 const SOCKET: &str = "/var/run/docker.sock";
@@ -196,11 +197,7 @@ pub(super) async fn execute(step: &ClusterStep) -> Result<Outcome> {
         ClusterState::Images { images, cache } => images::ensure(&hosts, images, cache).await,
         ClusterState::Swarm { force } => swarm::ensure(&hosts, *force).await,
         ClusterState::Files(shipments) => files::ensure(&hosts, shipments).await,
-        ClusterState::Stack(state) => {
-            let engine = hosts.engine(hosts.manager()?).await?;
-            stack::ensure(&engine, state).await?;
-            Ok(Outcome::Done)
-        }
+        ClusterState::Stack(state) => on_manager(&hosts, state).await,
         ClusterState::Ready(ready) => ready::wait(&hosts, ready).await,
         ClusterState::NoLoad { tag } => clean::no_load(&hosts, tag).await,
         ClusterState::NoNetwork(name) => clean::no_network(&hosts, name).await,
@@ -208,6 +205,19 @@ pub(super) async fn execute(step: &ClusterStep) -> Result<Outcome> {
         ClusterState::NoFiles { folder } => clean::no_files(&hosts, folder).await,
         ClusterState::NoImages { images } => clean::no_images(&hosts, images).await,
     }
+}
+
+/// A state of the stack. Without a swarm there is no stack: nothing to remove, and nothing can be made.
+async fn on_manager(hosts: &Hosts, state: &StackStep) -> Result<Outcome> {
+    let name = hosts.manager()?;
+    let engine = hosts.engine(name).await?;
+    if engine.swarm().await?.manager {
+        stack::ensure(&engine, state).await?;
+    } else if !matches!(state, StackStep::EnsureGone { .. }) {
+        let why = format!("`{name}` manages no swarm (any more)");
+        return Err(Plain::new(Code::Unreachable, why).with_hint("run `maestro deploy` again: it forms one").into());
+    }
+    Ok(Outcome::Done)
 }
 
 /// This program's own file.
