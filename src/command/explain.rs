@@ -1,10 +1,17 @@
-//! `maestro explain`.
+//! `maestro explain`: one trace as a time line, with where its window went.
 
+use std::io::Read;
 use std::path::PathBuf;
 
+use serde_json::Value;
+
 use crate::Context;
+use crate::app::{APPS, App};
 use crate::command::Selection;
-use crate::error::Result;
+use crate::error::{Exit, Plain, Result};
+use crate::trace::jaeger::Jaeger;
+use crate::trace::{TraceId, file, story};
+use crate::ui;
 
 /// What was asked for; the options are described in the grammar.
 #[derive(Clone, Debug)]
@@ -16,6 +23,66 @@ pub(crate) struct Request {
 }
 
 /// Carries it out.
-pub(crate) async fn run(_context: &Context, _request: Request) -> Result<()> {
-    Err(super::unavailable("explain"))
+pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
+    let context = context.clone();
+    let worked = tokio::task::spawn_blocking(move || work(&context, &request)).await;
+    worked.map_err(|error| Plain::new(Exit::Bug, format!("explain ended early: {error}")))?
+}
+
+fn work(context: &Context, request: &Request) -> Result<()> {
+    let app = request.selection.app.unwrap_or(&APPS[0]);
+    let found = if request.traces.is_empty() { on_server(context, request, app)? } else { in_files(request, app)? };
+    let Some(trace) = found else {
+        let message = format!("no trace or post `{}`", request.id);
+        return Err(Plain::usage(message)
+            .with_hint("windows.csv of a run lists the ids of its traces and posts")
+            .into());
+    };
+    ui::out(format_args!("trace {}", trace["traceID"].as_str().unwrap_or("?")));
+    story::timeline(&trace).iter().for_each(ui::out);
+    if let Some(reduced) = story::reduced(&trace, &app.shape) {
+        story::window(&reduced).iter().for_each(ui::out);
+    }
+    Ok(())
+}
+
+fn in_files(request: &Request, app: &App) -> Result<Option<Value>> {
+    for path in &request.traces {
+        let failed = |source| file::FileError::Read { path: path.clone(), source };
+        let mut text = Vec::new();
+        file::open(path)?.read_to_end(&mut text).map_err(failed)?;
+        let answer: Value = serde_json::from_slice(&text)
+            .map_err(|error| Plain::usage(format!("`{}` is not a saved answer: {error}", path.display())))?;
+        if let Some(trace) = story::find(&answer, &app.shape, &request.id) {
+            return Ok(Some(trace));
+        }
+    }
+    Ok(None)
+}
+
+fn on_server(context: &Context, request: &Request, app: &App) -> Result<Option<Value>> {
+    let url = match &request.jaeger {
+        Some(url) => url.clone(),
+        None => super::current(context, &request.selection)?.deployment.jaeger_url.ok_or_else(|| {
+            Plain::usage("no trace API is known to read from").with_hint("name one with --jaeger URL")
+        })?,
+    };
+    let id = trace_of_post(context, request).unwrap_or_else(|| request.id.clone());
+    if TraceId::parse(id.as_bytes()).is_none() {
+        return Err(Plain::usage(format!("`{id}` is neither a trace id nor a post id")).into());
+    }
+    let answer = Jaeger::new(&url)?.document(&format!("/api/traces/{id}"))?;
+    Ok(answer.and_then(|answer| story::find(&answer, &app.shape, &id)))
+}
+
+/// The trace of a post, from the `windows.csv` of the last run.
+fn trace_of_post(context: &Context, request: &Request) -> Option<String> {
+    let state = context.store.read_state(request.selection.target?).ok()?;
+    let windows = context.store.resolve(state.local_gather_path?).join("windows.csv");
+    let text = std::fs::read_to_string(windows).ok()?;
+    text.lines().find_map(|line| {
+        let mut cells = line.split(';');
+        let trace = cells.next()?;
+        (cells.next()? == request.id).then(|| trace.to_owned())
+    })
 }

@@ -75,6 +75,9 @@ pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
 
 /// Carries it out without a word on stdout.
 pub(crate) async fn gather(context: &Context, request: Request) -> Result<Gathered> {
+    if request.parquet {
+        return Err(super::unavailable("--format parquet"));
+    }
     let subject = Subject::find(context, &request)?;
     let live = request.traces.is_empty() && request.jaeger.is_none();
     if let Some(deployment) = subject.deployment.as_ref().filter(|_| live) {

@@ -10,6 +10,7 @@ mod model;
 mod response;
 mod scan;
 mod shape;
+pub mod story;
 #[cfg(test)]
 mod tests;
 

@@ -138,3 +138,82 @@ fn the_python_tools_cases_come_out_the_same() {
     }
     assert!(seen >= 8);
 }
+
+/// What gather says about a server that answers every question about traces with `reply`.
+fn said_of(reply: impl Fn() -> Reply + Send + Sync + 'static) -> (crate::harness::Done, Golden) {
+    let golden = Golden::new("small");
+    let deps = fixture("small", "deps.json").unwrap();
+    let server = TraceServer::start(move |path| match path.split('?').next() {
+        Some("/api/traces") => reply(),
+        Some("/api/dependencies") => Reply::json(deps.clone()),
+        Some("/api/services") => Reply::json(r#"{"data":["compose-post-service"],"total":1}"#),
+        _ => Reply::status(404),
+    });
+    (golden.gather(&server, "80"), golden)
+}
+
+#[test]
+fn a_compressed_answer_reads_as_a_plain_one() {
+    let (done, golden) = said_of(|| Reply::json(fixture("small", "input.json").unwrap()).gzip());
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    assert_same_csv(&golden.read("traces.csv"), &text("small", "expected/traces.csv"));
+}
+
+#[test]
+fn an_answer_that_breaks_off_keeps_what_came() {
+    let (done, golden) = said_of(|| Reply::json(fixture("small", "input.json").unwrap()).cut_after(30_000));
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    let summary = assert_fits_the_schema(&golden.read("summary.json"), "cut");
+    assert_eq!(summary["violations"]["n"], 5);
+    assert_eq!(summary["ledger"]["lost"]["cut off by the end of the answer"], 1);
+    assert!(summary["source"]["damage"].is_string());
+}
+
+#[test]
+fn servers_of_no_use_are_named_in_one_line() {
+    let lines = |done: &crate::harness::Done| done.stderr.lines().filter(|l| l.starts_with("maestro: ")).count();
+    let (html, _) = said_of(|| Reply::html("<html>login</html>"));
+    assert_eq!((html.code, lines(&html)), (4, 1), "{}", html.stderr);
+    assert!(html.stderr.contains("HTML, not JSON"), "{}", html.stderr);
+    let (empty, _) = said_of(|| Reply::json(r#"{"data":[],"total":0,"errors":null}"#));
+    assert_eq!((empty.code, lines(&empty)), (4, 1), "{}", empty.stderr);
+    assert!(empty.stderr.contains("no traces of service `compose-post-service`"), "{}", empty.stderr);
+    let refusal = r#"{"data":null,"errors":[{"code":400,"msg":"parameter 'service' is required"}]}"#;
+    let (refused, _) = said_of(move || Reply::json(refusal).with_status(400));
+    assert_eq!((refused.code, lines(&refused)), (4, 1), "{}", refused.stderr);
+    assert!(refused.stderr.contains("answered 400: parameter 'service' is required"), "{}", refused.stderr);
+    let golden = Golden::new("small");
+    let gone = golden.session.run("--local socialNetwork gather --jaeger http://127.0.0.1:1");
+    assert_eq!((gone.code, lines(&gone)), (3, 1), "{}", gone.stderr);
+}
+
+#[test]
+fn where_the_python_tool_died_ours_reports_and_goes_on() {
+    let case = "crash_missing_tag__wht_start_queue_ts";
+    let golden = Golden::new(case);
+    let done = golden.gather(&server_for(case), "80");
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    let summary = assert_fits_the_schema(&golden.read("summary.json"), case);
+    assert_eq!(summary["ledger"]["lost"]["no tag wht_start_queue_ts in _UploadHomeTimelineHelper"], 1);
+    assert!(done.stderr.contains("warning: only 66.67 % complete"), "{}", done.stderr);
+    let case = "crash_no_dependency";
+    let golden = Golden::new(case);
+    let done = golden.gather(&server_for(case), "80");
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    assert!(done.stderr.contains("no dependency leads into"), "{}", done.stderr);
+    assert!(golden.read("info.yml").contains("requests: 2\n"));
+}
+
+#[test]
+fn one_trace_is_explained_from_a_saved_answer() {
+    let session = Session::new();
+    let saved = session.write("small.json", fixture("small", "input.json").unwrap());
+    let answer: Value = serde_json::from_slice(&fixture("small", "input.json").unwrap()).unwrap();
+    let id = answer["data"][3]["traceID"].as_str().unwrap();
+    let done = session.run_args(&["explain", id, "--traces", saved.to_str().unwrap()]);
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    assert!(done.stdout.contains("FanoutHomeTimelines"), "{}", done.stdout);
+    assert!(done.stdout.contains("window 48 ms, from written to read"), "{}", done.stdout);
+    assert!(done.stdout.contains("VIOLATION"), "{}", done.stdout);
+    assert_eq!(session.run_args(&["explain", "77", "--traces", saved.to_str().unwrap()]).code, 2);
+}
