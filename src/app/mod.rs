@@ -156,12 +156,14 @@ pub enum ComposeFile {
 }
 
 /// What a store says about the posts in it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StoreSizes {
+    /// How many there are.
+    pub posts: u64,
     /// All posts with their indexes and bookkeeping, bytes.
     pub total_bytes: u64,
-    /// One post on average, bytes.
-    pub mean_bytes: u64,
+    /// The documents alone, bytes.
+    pub document_bytes: u64,
 }
 
 /// How a store is asked about the posts in it.
@@ -175,6 +177,19 @@ pub struct PostSizes {
     pub parse: fn(&str) -> Option<StoreSizes>,
 }
 
+/// A page that somebody may look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Console {
+    /// What it is called.
+    pub title: &'static str,
+    /// Its service and container port.
+    pub service: &'static str,
+    /// Its port inside the container.
+    pub port: u16,
+    /// Name and password, where it asks for them.
+    pub login: Option<(&'static str, &'static str)>,
+}
+
 /// How an app runs as containers.
 #[derive(Clone, Copy, Debug)]
 pub struct Containers {
@@ -186,17 +201,20 @@ pub struct Containers {
     pub sync_file: Option<(&'static str, &'static str)>,
     /// How the post store is asked for its size.
     pub post_sizes: PostSizes,
+    /// Pages for people, where they are published.
+    pub consoles: &'static [Console],
     /// A service whose image is this very binary.
     pub own_image: Option<&'static str>,
 }
 
-/// Reads two numbers, possibly with decimals, each on a line of its own: the total and the mean size in bytes.
-fn two_numbers(text: &str) -> Option<StoreSizes> {
+/// Reads three numbers, possibly with decimals, each on a line of its own: posts, total bytes, bytes of documents.
+fn three_numbers(text: &str) -> Option<StoreSizes> {
     let mut numbers = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(|line| {
         let number: f64 = line.parse().ok()?;
         (number.is_finite() && number >= 0.0).then_some(number as u64)
     });
-    Some(StoreSizes { total_bytes: numbers.next()??, mean_bytes: numbers.next()?? })
+    let mut next = || numbers.next().flatten();
+    Some(StoreSizes { posts: next()?, total_bytes: next()?, document_bytes: next()? })
 }
 
 /// An application as data.
@@ -254,10 +272,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_are_two_numbers() {
-        assert_eq!(two_numbers("4096\n612.7\n"), Some(StoreSizes { total_bytes: 4096, mean_bytes: 612 }));
-        assert_eq!(two_numbers("4096\n"), None);
-        assert_eq!(two_numbers("uncaught exception\n1\n"), None);
-        assert_eq!(two_numbers("NaN\n1\n"), None);
+    fn sizes_are_three_numbers() {
+        let sizes = StoreSizes { posts: 7, total_bytes: 4096, document_bytes: 612 };
+        assert_eq!(three_numbers("7\n4096\n612.7\n"), Some(sizes));
+        assert_eq!(three_numbers("7\n4096\n"), None);
+        assert_eq!(three_numbers("uncaught exception\n1\n2\n"), None);
+        assert_eq!(three_numbers("NaN\n1\n2\n"), None);
     }
 }

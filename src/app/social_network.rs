@@ -1,6 +1,6 @@
 //! DeathStarBench's socialNetwork with Antipode (branch `antipode-xtrace` of the fork).
 
-use super::{App, ComposeFile, Containers, Door, PostSizes, Service, Side, Toggle, two_numbers};
+use super::{App, ComposeFile, Console, Containers, Door, PostSizes, Service, Side, Toggle, three_numbers};
 use crate::trace::{Place, Shape};
 
 const fn service(name: &'static str, side: Side) -> Service {
@@ -110,10 +110,26 @@ pub(super) const APP: App = App {
                 "--quiet",
                 "post",
                 "--eval",
-                "print(db.post.totalSize()); print(db.stats().avgObjSize)",
+                "s = db.post.stats(); print(s.count); print(db.post.totalSize()); print(s.size)",
             ],
-            parse: two_numbers,
+            parse: three_numbers,
         },
+        consoles: &[
+            Console {
+                title: "RabbitMQ EU",
+                service: "write-home-timeline-rabbitmq-eu",
+                port: 15672,
+                login: Some(("admin", "admin")),
+            },
+            Console {
+                title: "RabbitMQ US",
+                service: "write-home-timeline-rabbitmq-us",
+                port: 15672,
+                login: Some(("admin", "admin")),
+            },
+            Console { title: "X-Trace", service: "xtrace-server", port: 4080, login: None },
+            Console { title: "adminMongo", service: "mongodb-admin", port: 1234, login: None },
+        ],
         own_image: None,
     },
 };

@@ -1,7 +1,7 @@
 //! The social network in miniature: roles of this binary around real Redis and RabbitMQ.
 
 use super::social_network::SHAPE;
-use super::{App, ComposeFile, Containers, Door, PostSizes, Service, Side, Toggle, two_numbers};
+use super::{App, ComposeFile, Containers, Door, PostSizes, Service, Side, Toggle, three_numbers};
 
 const fn service(name: &'static str, side: Side) -> Service {
     Service { name, side, setup: false }
@@ -28,7 +28,7 @@ const SERVICES: &[Service] = &[
     Service { name: "write-home-timeline-rabbitmq-setup", side: Side::Neutral, setup: true },
 ];
 
-/// Memory of all posts with Redis's own bookkeeping, and the mean length of a document.
+/// Posts, their memory with Redis's own bookkeeping, and the length of their documents.
 const SIZES: &str = "local cursor, count, memory, length = '0', 0, 0, 0 \
     repeat local page = redis.call('SCAN', cursor, 'MATCH', 'post:*', 'COUNT', 1000) \
     cursor = page[1] \
@@ -37,7 +37,7 @@ const SIZES: &str = "local cursor, count, memory, length = '0', 0, 0, 0 \
     memory = memory + redis.call('MEMORY', 'USAGE', key) \
     length = length + redis.call('STRLEN', key) end \
     until cursor == '0' \
-    return {memory, math.floor(length / math.max(count, 1))}";
+    return {count, memory, length}";
 
 /// The row of the table.
 pub(super) const APP: App = App {
@@ -67,8 +67,9 @@ pub(super) const APP: App = App {
         post_sizes: PostSizes {
             service: "post-storage-redis-eu",
             command: &["redis-cli", "--raw", "EVAL", SIZES, "0"],
-            parse: two_numbers,
+            parse: three_numbers,
         },
+        consoles: &[],
         own_image: Some("nginx-thrift"),
     },
 };

@@ -89,6 +89,7 @@ async fn follow(current: &Current) -> Result<()> {
 async fn take_back(undo: Option<Plan>, error: Error) -> Error {
     if let Some(undo) = undo
         && let Err(left) = carry_out(&Live, &undo).await
+        && left.line() != error.line()
     {
         ui::warn(format_args!("what this run started is still there: {left}"));
     }

@@ -30,6 +30,8 @@ pub const APP: &str = "dev.maestro.app";
 pub const TAG: &str = "dev.maestro.tag";
 /// Compose's label for the service.
 pub const SERVICE: &str = "com.docker.compose.service";
+/// Compose's label for the directory of the project, here the deployment's.
+pub const WORKING_DIR: &str = "com.docker.compose.project.working_dir";
 /// Compose's label for the description's hash.
 pub const CONFIG_HASH: &str = "com.docker.compose.config-hash";
 
@@ -192,7 +194,14 @@ pub fn run(project: &Project<'_>, file: &compose::File, order: &RunOrder) -> Res
     set_ports(project.app, &mut file, order.ports);
     let images = file.images().into_iter().map(str::to_owned).collect();
     let title = format!("run {} ({}) on local", project.app.name, order.variant);
-    let mut plan = Plan::new(title).stage("have the images", vec![step(ContainerStep::EnsureImages { images })]);
+    let alone = ContainerStep::EnsureAlone {
+        app: project.app.name.to_owned(),
+        project: project.name.to_owned(),
+        deployments: project.dir.parent().unwrap_or(project.dir).to_owned(),
+    };
+    let mut plan = Plan::new(title)
+        .stage("have the images", vec![step(ContainerStep::EnsureImages { images })])
+        .stage("end other deployments of this root", vec![step(alone)]);
     plan = plan.stage("make networks and volumes", places(project, &file));
     let waves = file.waves().map_err(LocalPlanError::Circle)?;
     let all = waves.len();
@@ -340,7 +349,7 @@ fn container(
     let networks = networks(project, file, name, &config);
     let needs = config.depends_on.iter().filter(|(_, condition)| **condition != compose::Condition::Started);
     let needs = needs.map(|(other, condition)| (container_name(project, file, other), *condition)).collect();
-    let hash = hex(&Sha256::digest(format!("{config:?} {networks:?}")));
+    let hash = config_hash(&config, &networks);
     let spec = ContainerSpec {
         project: project.name.to_owned(),
         service: name.to_owned(),
@@ -349,10 +358,26 @@ fn container(
         labels: container_labels(project, name, &config, hash),
         config,
         networks,
+        toggled: toggled(project.app, name, order.variant),
+        any_ports: !matches!(order.ports, Ports::Given(_)),
         needs,
         timeout: order.timeout,
     };
     Ok(step(ContainerStep::EnsureContainer(Box::new(spec))))
+}
+
+/// The variable that makes a service this variant's, with its value.
+fn toggled(app: &App, service: &str, variant: Variant) -> Option<String> {
+    let toggle = &app.toggle;
+    let value = if variant.is_antipode() { toggle.on } else { toggle.off };
+    toggle.services.contains(&service).then(|| format!("{}={value}", toggle.variable))
+}
+
+/// Hash of everything that makes a container another one, its host ports aside.
+fn config_hash(config: &compose::Service, networks: &[NetworkUse]) -> String {
+    let mut config = config.clone();
+    config.ports.iter_mut().for_each(|port| port.published = None);
+    hex(&Sha256::digest(format!("{config:?} {networks:?}")))
 }
 
 fn container_labels(
@@ -370,7 +395,7 @@ fn container_labels(
         ("com.docker.compose.oneoff", "False".into()),
         (CONFIG_HASH, hash),
         ("com.docker.compose.depends_on", depends.collect::<Vec<_>>().join(",")),
-        ("com.docker.compose.project.working_dir", project.dir.display().to_string()),
+        (WORKING_DIR, project.dir.display().to_string()),
         ("com.docker.compose.project.config_files", project.dir.join("docker-compose.yml").display().to_string()),
     ];
     labels.extend(own.map(|(key, value)| (key.to_owned(), value)));

@@ -57,10 +57,23 @@ pub enum ContainerStep {
     EnsureContainer(Box<ContainerSpec>),
     /// The whole application answers.
     EnsureReady(Box<ReadySpec>),
-    /// Nothing of the project is left on the engine.
+    /// No other deployment of the app in this root runs.
+    EnsureAlone {
+        /// The app.
+        app: String,
+        /// The project that may stay.
+        project: String,
+        /// The directory of the app's deployments in this root.
+        deployments: PathBuf,
+    },
+    /// Nothing of the project is left on the engine, nor of other deployments of the app in this root.
     EnsureGone {
+        /// The app.
+        app: String,
         /// The project.
         project: String,
+        /// The directory of the app's deployments in this root.
+        deployments: PathBuf,
         /// Images that go, too.
         images: Vec<String>,
     },
@@ -88,6 +101,10 @@ pub struct ContainerSpec {
     pub networks: Vec<NetworkUse>,
     /// All its labels.
     pub labels: IndexMap<String, String>,
+    /// What makes it this variant's (`ANTIPODE=1`); for people.
+    pub toggled: Option<String>,
+    /// Whether one that runs may keep the host ports it has.
+    pub any_ports: bool,
     /// Containers that must be further than started before this one is.
     pub needs: Vec<(String, compose::Condition)>,
     /// Longest wait for them.
@@ -139,7 +156,10 @@ impl fmt::Display for ContainerStep {
             ContainerStep::EnsureSecret { path } => write!(f, "EnsureSecret {} (mode 0600)", path.display()),
             ContainerStep::EnsureContainer(spec) => spec.fmt(f),
             ContainerStep::EnsureReady(ready) => ready.fmt(f),
-            ContainerStep::EnsureGone { project, images } => {
+            ContainerStep::EnsureAlone { deployments, .. } => {
+                write!(f, "EnsureAlone among the deployments in {}", deployments.display())
+            }
+            ContainerStep::EnsureGone { project, images, .. } => {
                 write!(f, "EnsureGone containers, networks and volumes of {project}")?;
                 if images.is_empty() { Ok(()) } else { write!(f, "; images made here of {}", images.join(", ")) }
             }
@@ -154,6 +174,9 @@ impl fmt::Display for ContainerSpec {
         for port in &self.config.ports {
             let host = port.published.map_or_else(|| "any".to_owned(), |port| port.to_string());
             write!(f, ", {host} -> {}/{}", port.target, port.protocol.as_str())?;
+        }
+        if let Some(toggled) = &self.toggled {
+            write!(f, ", {toggled}")?;
         }
         Ok(())
     }

@@ -48,12 +48,12 @@ impl Target for Local {
         let mut file = compose_file(site)?.clone();
         let mut prepared = Vec::new();
         if options.portainer {
-            add(&mut file, PORTAINER, &site.dir)?;
+            prepared.extend(add(&mut file, PORTAINER, &site.dir)?);
             let path = site.dir.join(PORTAINER_PASSWORD);
             prepared.push(Step::Container(ContainerStep::EnsureSecret { path }));
         }
         if options.prometheus {
-            add(&mut file, PROMETHEUS, &site.dir)?;
+            prepared.extend(add(&mut file, PROMETHEUS, &site.dir)?);
             let path = site.dir.join("prometheus.yml");
             prepared.push(Step::EnsureFile { path, content: PROMETHEUS_CONFIG.to_owned() });
         }
@@ -78,7 +78,12 @@ impl Target for Local {
             (CleanMode::Strong, Some(file)) => file.images().into_iter().map(str::to_owned).collect(),
             _ => Vec::new(),
         };
-        let gone = ContainerStep::EnsureGone { project: project_of(site), images };
+        let gone = ContainerStep::EnsureGone {
+            app: site.app.name.to_owned(),
+            project: project_of(site),
+            deployments: site.dir.parent().unwrap_or(&site.dir).to_owned(),
+            images,
+        };
         Ok(Plan::new(format!("clean {} on local", site.app.name))
             .stage("remove what this deployment made", vec![Step::Container(gone)]))
     }
@@ -97,8 +102,9 @@ fn compose_file<'a>(site: &'a Site<'_>) -> Result<&'a compose::File> {
     site.compose.ok_or_else(|| Plain::usage(format!("`{}` has no compose file", site.app.name)).into())
 }
 
-/// Adds the services of an asset, whose relative paths start from the deployment's directory.
-fn add(file: &mut compose::File, text: &str, dir: &Path) -> Result<()> {
+/// Adds the services of an asset, whose relative paths start from the deployment's directory. Returns what ensures
+/// their images.
+fn add(file: &mut compose::File, text: &str, dir: &Path) -> Result<Vec<Step>> {
     let source = compose::Source {
         name: "assets/monitoring",
         directory: dir,
@@ -106,7 +112,10 @@ fn add(file: &mut compose::File, text: &str, dir: &Path) -> Result<()> {
         read: &|path| Err(format!("`{}` is not part of it", path.display())),
     };
     let asset = local::rooted(&compose::parse(text, &source)?.file);
+    let image =
+        |image: &str| Step::Container(ContainerStep::EnsurePublicImage { image: image.to_owned(), again: false });
+    let images = asset.images().into_iter().map(image).collect();
     file.services.extend(asset.services);
     file.volumes.extend(asset.volumes);
-    Ok(())
+    Ok(images)
 }

@@ -152,7 +152,9 @@ impl Fault for DockerError {
             DockerError::Silent { .. } => "see whether the engine is overloaded (`docker info`), then try again".into(),
             DockerError::NoImage { .. } => "build and pull what the application needs with `maestro build`".into(),
             DockerError::PortTaken { port, .. } => {
-                format!("see who has it with `ss -ltnp sport = :{port}` or `docker ps`, and stop that first")
+                format!(
+                    "see who has it with `ss -ltnp sport = :{port}` or `docker ps`, or choose others with `run --ports`"
+                )
             }
             _ => return None,
         })

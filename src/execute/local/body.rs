@@ -115,7 +115,8 @@ fn nanos(time: Duration) -> i64 {
     i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
 }
 
-fn port_bindings(config: &compose::Service) -> HashMap<String, Option<Vec<PortBinding>>> {
+/// Host ports by container port.
+pub(super) fn port_bindings(config: &compose::Service) -> HashMap<String, Option<Vec<PortBinding>>> {
     let mut bindings: HashMap<String, Option<Vec<PortBinding>>> = HashMap::new();
     for port in &config.ports {
         let binding = PortBinding {

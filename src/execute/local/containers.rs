@@ -1,19 +1,20 @@
 //! Brings about that containers, networks and volumes are there as described, or are gone.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
 use std::time::Duration;
 
-use bollard::models::{ContainerSummary, NetworkConnectRequest, NetworkCreateRequest, VolumeCreateRequest};
+use bollard::models::{ContainerSummary, NetworkConnectRequest, NetworkCreateRequest, PortMap, VolumeCreateRequest};
 use futures_util::future::join_all;
 use indexmap::IndexMap;
 
 use super::LocalError;
-use super::body::{body, endpoint};
+use super::body::{body, endpoint, port_bindings};
 use super::images::made_from;
 use crate::compose::{self, Condition};
 use crate::error::Result;
 use crate::execute::docker::{DockerError, Engine};
-use crate::local::{CONFIG_HASH, ContainerSpec, DEPLOYMENT};
+use crate::local::{APP, CONFIG_HASH, ContainerSpec, DEPLOYMENT, TOOL, WORKING_DIR};
 use crate::ui;
 use crate::wait::{Look, until};
 
@@ -144,11 +145,19 @@ async fn present(engine: &Engine, spec: &ContainerSpec) -> Result<Present> {
         return Err(LocalError::Foreign { what: "container", name: spec.name.clone() }.into());
     }
     let image = engine.image(&spec.image).await?.map(|image| image.id);
-    if labels.get(CONFIG_HASH) != spec.labels.get(CONFIG_HASH) || image != seen.image {
+    let bound = seen.host_config.and_then(|host| host.port_bindings).unwrap_or_default();
+    let same_ports = spec.any_ports || host_ports(&bound) == host_ports(&port_bindings(&spec.config));
+    if labels.get(CONFIG_HASH) != spec.labels.get(CONFIG_HASH) || image != seen.image || !same_ports {
         return Ok(Present::Different);
     }
     let running = seen.state.and_then(|state| state.running).unwrap_or(false);
     Ok(Present::AsDescribed { running })
+}
+
+/// Container ports with the host ports they are bound to.
+fn host_ports(bindings: &PortMap) -> BTreeSet<(&str, &str)> {
+    let each = bindings.iter().flat_map(|(inner, bound)| bound.iter().flatten().map(move |one| (inner, one)));
+    each.map(|(inner, one)| (inner.as_str(), one.host_port.as_deref().unwrap_or_default())).collect()
 }
 
 async fn create(engine: &Engine, spec: &ContainerSpec) -> Result<()> {
@@ -211,6 +220,25 @@ pub(super) async fn remove_project(engine: &Engine, project: &str, images: &[Str
         }
     }
     Ok(count)
+}
+
+/// Removes the other deployments of `app` whose directories are in `deployments`: at most one runs per root.
+///
+/// # Errors
+/// What the engine refuses.
+pub(super) async fn end_others(engine: &Engine, app: &str, project: &str, deployments: &Path) -> Result<()> {
+    let all = engine.list_containers(&[(TOOL, "maestro"), (APP, app)]).await?;
+    let other = |seen: ContainerSummary| {
+        let mut labels = seen.labels.unwrap_or_default();
+        let beside = labels.get(WORKING_DIR).and_then(|dir| Path::new(dir).parent()) == Some(deployments);
+        labels.remove(DEPLOYMENT).filter(|other| beside && other != project)
+    };
+    let others: BTreeSet<String> = all.into_iter().filter_map(other).collect();
+    for other in others {
+        let count = remove_project(engine, &other, &[]).await?;
+        ui::note(format_args!("removed {} of the deployment before ({other})", ui::count(count, "container")));
+    }
+    Ok(())
 }
 
 /// Removes what this run of maestro made of `project`: after a failure nothing of it stays behind.

@@ -41,8 +41,19 @@ pub(super) async fn ensure_own(engine: &Engine, tag: &str, again: bool) -> Resul
         "ENV PATH=/".to_owned(),
         format!("LABEL {MADE_FROM}={from}"),
     ];
-    engine.import_tree(tag, &changes, stream(tree)).await?;
+    replace(engine, tag, &changes, tree).await?;
     Ok(true)
+}
+
+/// Imports `tree` as `tag`; the image that had the name before goes, unless something still runs from it.
+async fn replace(engine: &Engine, tag: &str, changes: &[String], tree: Tree) -> Result<()> {
+    let before = engine.image(tag).await?;
+    let id = engine.import_tree(tag, changes, stream(tree)).await?;
+    let Some(before) = before.filter(|before| before.id != id && before.tags.len() <= 1) else { return Ok(()) };
+    match engine.remove_image(&before.id).await {
+        Err(error) if !error.is_conflict() => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 /// Makes sure that the public image is there: it was, it is pulled, or (where no registry has it) a stand-in is made
@@ -77,8 +88,7 @@ async fn stand_in(engine: &Engine, image: &str, recipe: &'static debian::Recipe)
     let place = staging.0.clone();
     let tree = blocking(move || recipe.tree(&place)).await.map_err(failed)?;
     let changes = recipe.changes(&format!("{MADE_FROM}=debian"));
-    engine.import_tree(image, &changes, stream(tree)).await?;
-    Ok(())
+    replace(engine, image, &changes, tree).await
 }
 
 /// What the image `tag` says it was made from; `None` when it is absent or says nothing.

@@ -25,8 +25,8 @@ pub struct Running {
     pub state: String,
     /// In the engine's words (`Up 3 minutes`).
     pub status: String,
-    /// Published ports (`8080->8080/tcp`).
-    pub ports: Vec<String>,
+    /// Published ports: host, container, transport.
+    pub ports: Vec<(u16, u16, String)>,
 }
 
 /// The containers of `project`, sorted by service.
@@ -41,7 +41,7 @@ pub async fn running(engine: &Engine, project: &str) -> Result<Vec<Running>, Doc
         let published = ports.iter().filter(|port| !port.ip.as_deref().is_some_and(|ip| ip.contains(':')));
         let published = published.filter_map(|port| {
             let kind = port.typ.map(|kind| kind.to_string()).unwrap_or_default();
-            Some(format!("{}->{}/{kind}", port.public_port?, port.private_port))
+            Some((port.public_port?, port.private_port, kind))
         });
         rows.push(Running {
             service: seen.labels.unwrap_or_default().remove(SERVICE).unwrap_or_default(),

@@ -22,6 +22,7 @@ use crate::local::ContainerStep;
 use crate::ui;
 
 pub use logs::{Running, logs, post_sizes, running};
+pub use ready::host_of;
 
 /// What can go wrong on one engine, besides what the engine itself says.
 #[derive(Debug, thiserror::Error)]
@@ -154,7 +155,11 @@ pub(super) async fn execute(step: &ContainerStep) -> Result<Outcome> {
         ContainerStep::EnsureSecret { path } => ensure_secret(path)?,
         ContainerStep::EnsureContainer(spec) => containers::ensure_container(&engine, spec).await?,
         ContainerStep::EnsureReady(spec) => return ready::wait(&engine, spec).await,
-        ContainerStep::EnsureGone { project, images } => {
+        ContainerStep::EnsureAlone { app, project, deployments } => {
+            containers::end_others(&engine, app, project, deployments).await?;
+        }
+        ContainerStep::EnsureGone { app, project, deployments, images } => {
+            containers::end_others(&engine, app, project, deployments).await?;
             let count = containers::remove_project(&engine, project, images).await?;
             ui::detail(format_args!("removed {}", ui::count(count, "container")));
             return Ok(Outcome::Stopped);

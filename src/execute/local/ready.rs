@@ -154,7 +154,7 @@ async fn setup_done(engine: &Engine, check: &[String], seen: Option<&Seen>) -> R
 }
 
 /// The host that published ports are reached at.
-pub(super) fn host_of(address: &str) -> String {
+pub fn host_of(address: &str) -> String {
     let remote = ["tcp://", "http://"].iter().find_map(|scheme| address.strip_prefix(scheme));
     let host = remote.and_then(|rest| rest.rsplit_once(':')).map(|(host, _)| host);
     host.unwrap_or("127.0.0.1").to_owned()

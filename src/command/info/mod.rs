@@ -1,11 +1,14 @@
 //! `maestro info`: addresses of what runs, deployments and runs, newest first.
 
+mod containers;
+
 use crate::Context;
 use crate::command::Selection;
 use crate::error::Result;
 use crate::experiment::TargetName;
 use crate::store::{Deployment, RunDir, RunRecord, Status};
 use crate::sweep::Metrics;
+use crate::target::{Runtime, find};
 use crate::ui;
 
 /// What was asked for; the options are described in the grammar.
@@ -36,7 +39,12 @@ pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
         return Ok(());
     }
     match current {
-        Some(deployment) => show_links(deployment),
+        Some(deployment) => {
+            show_links(deployment);
+            if find(target).is_some_and(|target| target.runtime() == Runtime::Containers) {
+                containers::show_consoles(context, deployment).await;
+            }
+        }
         None => ui::out(format_args!("nothing is deployed on `{target}`")),
     }
     if !request.links {
@@ -48,8 +56,11 @@ pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
 
 /// `-ps` and `-logs`, which ask the place where the services run.
 async fn services(context: &Context, request: &Request) -> Result<()> {
-    super::current(context, &request.selection)?;
-    Err(super::unavailable("info -ps / -logs"))
+    let current = super::current(context, &request.selection)?;
+    match super::target(&request.selection)?.runtime() {
+        Runtime::Containers => containers::show(context, request, &current).await,
+        Runtime::InProcess | Runtime::Swarm => Err(super::unavailable("info -ps / -logs")),
+    }
 }
 
 fn show_links(deployment: &Deployment) {
