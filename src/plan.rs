@@ -89,6 +89,13 @@ impl Plan {
     }
 }
 
+impl Step {
+    /// Whether it changes nothing, so that it may be given up at any moment.
+    pub fn only_waits(&self) -> bool {
+        matches!(self, Step::Container(ContainerStep::EnsureReady(_)))
+    }
+}
+
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "plan: {}", self.title)?;

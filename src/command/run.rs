@@ -7,7 +7,7 @@ use crate::command::filed::Filed;
 use crate::command::{Current, Selection};
 use crate::error::{Error, Plain, Result};
 use crate::execute::docker::{Engine, LogRequest};
-use crate::execute::{Live, Outcome, carry_out, local};
+use crate::execute::{Live, Outcome, carry_out, carry_out_until, local, until_interrupted};
 use crate::experiment::Variant;
 use crate::plan::Plan;
 use crate::store::Deployment;
@@ -49,9 +49,14 @@ pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
     }
     let _lock = context.store.lock("run")?;
     let undo = target.undo(&site);
-    let outcomes = match carry_out(&Live, &plan).await {
+    let outcomes = match carry_out_until(&Live, &plan, until_interrupted()).await {
         Ok(outcomes) => outcomes,
-        Err(error) => return Err(take_back(undo, error).await),
+        Err(error) => {
+            let undone = take_back(undo, &error).await;
+            absorb(&mut current.deployment, &undone);
+            context.store.write_deployment(&current.deployment)?;
+            return Err(error);
+        }
     };
     absorb(&mut current.deployment, &outcomes);
     current.deployment.variant = Some(request.variant);
@@ -78,7 +83,7 @@ async fn follow(current: &Current) -> Result<()> {
     });
     tokio::select! {
         shown = showing => shown,
-        _ = tokio::signal::ctrl_c() => {
+        () = until_interrupted() => {
             ui::note("detached; the services go on. Stop them with `maestro clean`.");
             Ok(())
         }
@@ -86,14 +91,17 @@ async fn follow(current: &Current) -> Result<()> {
 }
 
 /// After a failed run: what it had started goes again, and the failure itself is what is reported.
-async fn take_back(undo: Option<Plan>, error: Error) -> Error {
-    if let Some(undo) = undo
-        && let Err(left) = carry_out(&Live, &undo).await
-        && left.line() != error.line()
-    {
-        ui::warn(format_args!("what this run started is still there: {left}"));
+async fn take_back(undo: Option<Plan>, error: &Error) -> Vec<Outcome> {
+    let Some(undo) = undo else { return Vec::new() };
+    match carry_out(&Live, &undo).await {
+        Ok(outcomes) => outcomes,
+        Err(left) => {
+            if left.line() != error.line() {
+                ui::warn(format_args!("what this run started is still there: {left}"));
+            }
+            Vec::new()
+        }
     }
-    error
 }
 
 /// Takes what the steps found out into the deployment's record.

@@ -11,8 +11,10 @@ pub mod ssh;
 use std::future::Future;
 use std::pin::Pin;
 
+use futures_util::future::join_all;
+
 use crate::cluster::Facts;
-use crate::error::Result;
+use crate::error::{Exit, Plain, Result};
 use crate::plan::{Plan, Step};
 use crate::ui;
 
@@ -61,13 +63,57 @@ pub trait Executor: Sync {
 /// # Errors
 /// The first failed step's error.
 pub async fn carry_out(executor: &dyn Executor, plan: &Plan) -> Result<Vec<Outcome>> {
+    carry_out_until(executor, plan, std::future::pending()).await
+}
+
+/// As [`carry_out`], until `stop`: what is being changed then is brought to its end, what only waits is given up, and
+/// nothing further is begun. So nothing comes into being after the return.
+///
+/// # Errors
+/// Exit code 130 when it was stopped; otherwise the first failed step's error.
+pub async fn carry_out_until(
+    executor: &dyn Executor,
+    plan: &Plan,
+    stop: impl Future<Output = ()>,
+) -> Result<Vec<Outcome>> {
+    let interrupted = || Plain::new(Exit::Interrupted, "interrupted");
+    let mut stop = std::pin::pin!(stop);
+    let mut stopped = false;
     let mut outcomes = Vec::new();
     for stage in &plan.stages {
         ui::detail(format_args!("{}: {}", plan.title, stage.name));
-        let results = futures_util::future::join_all(stage.steps.iter().map(|step| executor.execute(step))).await;
+        let mut steps = std::pin::pin!(join_all(stage.steps.iter().map(|step| executor.execute(step))));
+        let results = tokio::select! {
+            results = &mut steps => results,
+            () = &mut stop => {
+                stopped = true;
+                if stage.steps.iter().all(Step::only_waits) {
+                    return Err(interrupted().into());
+                }
+                steps.await
+            }
+        };
         for result in results {
             outcomes.push(result?);
         }
+        if stopped {
+            return Err(interrupted().into());
+        }
     }
     Ok(outcomes)
+}
+
+/// Returns when the user (SIGINT) or somebody else (SIGTERM) wants the process to end. From the first call on these
+/// signals no longer end it by themselves.
+pub async fn until_interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        ui::warn("cannot listen for signals");
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
 }

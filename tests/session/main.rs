@@ -21,6 +21,7 @@ mod gcp;
 mod harness;
 #[path = "../hosts/mod.rs"]
 mod hosts;
+mod local;
 mod plot;
 mod report;
 mod ssh;

@@ -7,6 +7,7 @@ use crate::command::Current;
 use crate::error::Result;
 use crate::execute::docker::{Engine, LogRequest};
 use crate::execute::local::{self, Running};
+use crate::execute::until_interrupted;
 use crate::store::{Deployment, read_text};
 use crate::target::local::{PORTAINER_PASSWORD, project};
 use crate::ui;
@@ -33,7 +34,7 @@ pub(super) async fn show(context: &Context, request: &Request, current: &Current
     let showing = local::logs(&engine, &project, &services, asked, |_, _, line| ui::out(line.text));
     tokio::select! {
         shown = showing => shown,
-        _ = tokio::signal::ctrl_c() => Ok(()),
+        () = until_interrupted() => Ok(()),
     }
 }
 

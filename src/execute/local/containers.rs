@@ -20,6 +20,8 @@ use crate::wait::{Look, until};
 
 /// Label with the run of maestro that made a container, so that a failed run takes back only what it made.
 const MADE_BY: &str = "dev.maestro.made-by";
+/// How long nothing new may appear before a project counts as gone.
+const SETTLE: Duration = Duration::from_millis(400);
 /// How often a dependency is looked at.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -204,9 +206,15 @@ pub(super) async fn of_project(engine: &Engine, project: &str) -> Result<Vec<Con
 /// # Errors
 /// What the engine refuses; everything that could go has gone by then.
 pub(super) async fn remove_project(engine: &Engine, project: &str, images: &[String]) -> Result<usize> {
-    let containers = of_project(engine, project).await?;
-    let count = containers.len();
-    remove_containers(engine, containers).await?;
+    let mut count = 0;
+    loop {
+        let containers = of_project(engine, project).await?;
+        count += containers.len();
+        if containers.is_empty() && settled(engine, project).await? {
+            break;
+        }
+        remove_containers(engine, containers).await?;
+    }
     remove_places(engine, project).await?;
     for image in images {
         if made_from(engine, image).await?.is_none() {
@@ -220,6 +228,12 @@ pub(super) async fn remove_project(engine: &Engine, project: &str, images: &[Str
         }
     }
     Ok(count)
+}
+
+/// Whether the project stays without containers: an engine goes on creating what a killed maestro had asked for.
+async fn settled(engine: &Engine, project: &str) -> Result<bool> {
+    tokio::time::sleep(SETTLE).await;
+    Ok(of_project(engine, project).await?.is_empty())
 }
 
 /// Removes the other deployments of `app` whose directories are in `deployments`: at most one runs per root.

@@ -168,6 +168,7 @@ pub(super) async fn execute(step: &ContainerStep) -> Result<Outcome> {
             let count = containers::take_back(&engine, project).await?;
             if count > 0 {
                 ui::note(format_args!("took back {} that this run had started", ui::count(count, "container")));
+                return Ok(Outcome::Stopped);
             }
         }
     }
