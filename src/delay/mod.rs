@@ -25,8 +25,8 @@ mod priority;
 mod probe;
 mod wire;
 
-pub use plan::{Matrix, Pair, Schedule, Step};
-pub use wire::{Backend, Probed, Reply, Request, Rule, RuleStatus, Rules, Status};
+pub use plan::{Matrix, Pair, Schedule, Start, Step};
+pub use wire::{Backend, Following, Probed, Reply, Request, Rule, RuleStatus, Rules, Status};
 
 pub(crate) use helper::{Options, control, serve};
 

@@ -8,11 +8,12 @@
 //! ```
 //! ```yaml
 //! # schedule.yml
-//! starts: run          # or `now`, the default
-//! repeat: false
+//! start: load          # with the next run's load, the default; or `now`
 //! steps:
-//!   - { at_s: 0, delay_ms: 20 }
-//!   - { at_s: 30, delay_ms: 100, jitter_ms: 10, distribution: pareto }
+//!   - at_s: 0
+//!     rule: { delay_ms: 20 }
+//!   - at_s: 30
+//!     rule: { delay_ms: 100, jitter_ms: 10, distribution: pareto }
 //! ```
 
 use serde::{Deserialize, Serialize};
@@ -109,12 +110,12 @@ impl Matrix {
 /// When a schedule's clock starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Starts {
-    /// When the rule comes into force.
+pub enum Start {
+    /// With the next run's load; until then nothing is delayed.
     #[default]
+    Load,
+    /// At once.
     Now,
-    /// With the next run's load; until then the first step holds.
-    Run,
 }
 
 /// Changes over time.
@@ -123,11 +124,8 @@ pub enum Starts {
 pub struct Schedule {
     /// When its clock starts.
     #[serde(default)]
-    pub starts: Starts,
-    /// Begin anew after the last step has lasted as long as the one before it.
-    #[serde(default)]
-    pub repeat: bool,
-    /// What holds from when.
+    pub start: Start,
+    /// What holds from when, earliest first.
     pub steps: Vec<Step>,
 }
 
@@ -137,75 +135,36 @@ pub struct Schedule {
 pub struct Step {
     /// From this time on, s.
     pub at_s: f64,
-    /// Delay, ms.
-    pub delay_ms: f64,
-    /// Jitter, ms.
-    #[serde(default)]
-    pub jitter_ms: f64,
-    /// Correlation, %.
-    #[serde(default)]
-    pub correlation_percent: f64,
-    /// Shape of the jitter.
-    #[serde(default)]
-    pub distribution: Distribution,
-    /// Packets lost, %.
-    #[serde(default)]
-    pub loss_percent: f64,
-    /// Bandwidth, Mbit/s.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rate_mbit: Option<f64>,
-}
-
-impl Step {
-    /// What holds during it.
-    ///
-    /// # Errors
-    /// [`DelayError::Refused`].
-    pub fn spec(&self) -> Result<Spec, DelayError> {
-        Spec::check(Asked {
-            delay_ms: self.delay_ms,
-            jitter_ms: self.jitter_ms,
-            correlation_percent: self.correlation_percent,
-            distribution: self.distribution,
-            loss_percent: self.loss_percent,
-            rate_mbit: self.rate_mbit,
-        })
-    }
+    /// What holds.
+    pub rule: Asked,
 }
 
 impl Schedule {
-    /// Checks the steps: at least one, the first at 0, times rising, each specification sound.
+    /// Checks the steps: at least one, times rising, each specification sound.
     ///
     /// # Errors
     /// [`DelayError::Refused`] naming the step.
     pub fn check(&self) -> Result<(), DelayError> {
-        let refuse = |why: String| Err(DelayError::Refused(why));
-        if self.steps.first().is_none_or(|first| first.at_s != 0.0) {
-            return refuse("the schedule's first step must be at 0 s".to_owned());
+        let refuse = |index: usize, why: String| Err(DelayError::Refused(format!("step {}: {why}", index + 1)));
+        if self.steps.is_empty() {
+            return Err(DelayError::Refused("a schedule needs at least one step".to_owned()));
         }
+        let mut before = 0.0;
         for (index, step) in self.steps.iter().enumerate() {
-            if let Err(error) = step.spec() {
-                return refuse(format!("step {} of the schedule: {error}", index + 1));
+            if !step.at_s.is_finite() || step.at_s < before {
+                return refuse(index, format!("at_s {} is not after the step above", step.at_s));
             }
-        }
-        if let Some(at) = self.steps.windows(2).position(|w| !w[0].at_s.lt(&w[1].at_s) || !w[1].at_s.is_finite()) {
-            return refuse(format!("step {} of the schedule does not come after the one before it", at + 2));
-        }
-        if self.repeat && self.steps.len() < 2 {
-            return refuse("a schedule of one step has nothing to repeat".to_owned());
+            before = step.at_s;
+            if let Err(error) = Spec::check(step.rule) {
+                return refuse(index, error.to_string());
+            }
         }
         Ok(())
     }
 
-    /// The step in force `elapsed_s` after the start.
-    pub fn step_at(&self, elapsed_s: f64) -> usize {
-        let mut elapsed = elapsed_s.max(0.0);
-        if self.repeat
-            && let [.., before, last] = self.steps.as_slice()
-        {
-            elapsed %= last.at_s + (last.at_s - before.at_s);
-        }
-        self.steps.iter().rposition(|step| step.at_s <= elapsed).unwrap_or(0)
+    /// The step in force `elapsed_s` after the start; `None` before the first one.
+    pub fn step_at(&self, elapsed_s: f64) -> Option<usize> {
+        self.steps.iter().rposition(|step| step.at_s <= elapsed_s)
     }
 }
 
@@ -213,38 +172,37 @@ impl Schedule {
 mod tests {
     use super::*;
 
-    fn schedule(repeat: bool, at: &[f64]) -> Schedule {
-        let step = |at_s: &f64| Step {
-            at_s: *at_s,
-            delay_ms: 1.0,
-            jitter_ms: 0.0,
-            correlation_percent: 0.0,
-            distribution: Distribution::Uniform,
-            loss_percent: 0.0,
-            rate_mbit: None,
-        };
-        Schedule { starts: Starts::Now, repeat, steps: at.iter().map(step).collect() }
+    fn schedule(at: &[f64]) -> Schedule {
+        let step = |at_s: &f64| Step { at_s: *at_s, rule: Asked { delay_ms: 1.0, ..Asked::default() } };
+        Schedule { start: Start::Now, steps: at.iter().map(step).collect() }
     }
 
     #[test]
-    fn steps_follow_the_clock_and_repeat() {
-        let once = schedule(false, &[0.0, 10.0, 30.0]);
-        assert_eq!([0.0, 9.9, 10.0, 29.0, 30.0, 1e6].map(|t| once.step_at(t)), [0, 0, 1, 1, 2, 2]);
-        let again = schedule(true, &[0.0, 10.0]);
-        assert_eq!([0.0, 10.0, 19.9, 20.0, 31.0].map(|t| again.step_at(t)), [0, 1, 1, 0, 1]);
+    fn steps_follow_the_clock() {
+        let steps = schedule(&[1.0, 10.0, 30.0]);
+        assert_eq!(
+            [0.0, 1.0, 9.9, 10.0, 30.0, 1e6].map(|t| steps.step_at(t)),
+            [None, Some(0), Some(0), Some(1), Some(2), Some(2)]
+        );
     }
 
     #[test]
     fn schedules_that_cannot_be_followed_are_refused() {
         let said = |s: Schedule| s.check().unwrap_err().to_string();
-        assert!(said(schedule(false, &[])).contains("first step must be at 0 s"));
-        assert!(said(schedule(false, &[5.0])).contains("first step must be at 0 s"));
-        assert!(said(schedule(false, &[0.0, 3.0, 3.0])).contains("step 3"));
-        assert!(said(schedule(false, &[0.0, f64::NAN])).contains("step 2"));
-        assert!(said(schedule(true, &[0.0])).contains("nothing to repeat"));
-        let mut wrong = schedule(false, &[0.0, 1.0]);
-        wrong.steps[1].jitter_ms = 5.0;
-        assert!(said(wrong).contains("step 2 of the schedule: jitter 5 ms is larger"));
+        assert_eq!(said(schedule(&[])), "a schedule needs at least one step");
+        assert_eq!(said(schedule(&[3.0, 2.0])), "step 2: at_s 2 is not after the step above");
+        assert!(said(schedule(&[0.0, f64::NAN])).starts_with("step 2: at_s NaN"));
+        let mut wrong = schedule(&[0.0, 1.0]);
+        wrong.steps[1].rule.jitter_ms = 5.0;
+        assert!(said(wrong).starts_with("step 2: jitter 5 ms is larger"));
+    }
+
+    #[test]
+    fn the_file_reads_as_documented() {
+        let text = "start: now\nsteps:\n  - at_s: 30\n    rule: { delay_ms: 100, jitter_ms: 10, distribution: pareto }\n";
+        let read: Schedule = serde_saphyr::from_str(text).unwrap();
+        assert_eq!((read.start, read.steps[0].rule.distribution), (Start::Now, Distribution::Pareto));
+        assert!(serde_saphyr::from_str::<Schedule>("steps: [{at_s: 0, rule: {delay: 1}}]").is_err());
     }
 
     #[test]

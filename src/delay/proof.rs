@@ -10,6 +10,9 @@ const TOLERANCE_MS: f64 = 2.0;
 /// ... or within this share of what was asked, whichever is larger.
 const TOLERANCE_SHARE: f64 = 0.1;
 
+/// Draws behind what is expected: the error of its median is a hundredth of the jitter.
+const DRAWS: usize = 10_007;
+
 /// What was obtained, beside what was asked. All times in ms.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Proof {
@@ -38,31 +41,77 @@ pub struct Proof {
     pub ks_p: Option<f64>,
 }
 
-/// Compares round trips `after_ns` with those from before and with `spec`. `steady_ns` are round trips under the same
-/// delay without its jitter: their spread is the machine's own, and what the distribution of `after_ns` is compared
-/// with is that spread plus what the sampler draws. The median is judged against `before_ns`, so it contains whatever
-/// the backend itself costs.
-pub fn compare(spec: &Spec, before_ns: &[u64], steady_ns: &[u64], after_ns: &[u64], lost: u64) -> Proof {
+/// The delays that a way through some delayed directions should show, sorted, ms.
+#[derive(Clone, Debug)]
+pub struct Expected {
+    sorted_ms: Vec<f64>,
+    independent: bool,
+    constant_ms: f64,
+}
+
+impl Expected {
+    /// What a way through every direction in `specs`, one after the other, should show: by the sampler itself, since
+    /// the sum of two distributions has no simple quantiles.
+    pub fn of(specs: &[Spec]) -> Self {
+        let mut samplers: Vec<Sampler> = specs.iter().zip(1..).map(|(s, i)| Sampler::new(*s, 0x5eed, i)).collect();
+        let draw = |_| samplers.iter_mut().map(|s| s.next_ns() as f64 / 1e6).sum::<f64>();
+        let drawn: Vec<f64> = (0..DRAWS).map(draw).collect();
+        Expected {
+            sorted_ms: sorted(&drawn),
+            independent: specs.iter().all(|spec| spec.asked().correlation_percent == 0.0),
+            constant_ms: specs.iter().map(|spec| spec.asked().delay_ms).sum(),
+        }
+    }
+
+    fn at(&self, q: f64) -> f64 {
+        quantile(&self.sorted_ms, q.clamp(0.0, 1.0)).unwrap_or(0.0)
+    }
+
+    fn has_jitter(&self) -> bool {
+        self.sorted_ms.first() != self.sorted_ms.last()
+    }
+
+    /// How far the median of `n` samples of a sound delay strays: half the distance between the quantiles that
+    /// enclose it with three standard deviations of the binomial distribution. Correlated samples count as a quarter
+    /// each; every probe connection draws from a stream of its own, which bounds their dependence.
+    fn sampling_error(&self, n: usize) -> f64 {
+        if n == 0 {
+            return 0.0;
+        }
+        let effective = if self.independent { n as f64 } else { n as f64 / 4.0 };
+        let reach = (1.5 / effective.max(1.0).sqrt()).min(0.499);
+        (self.at(0.5 + reach) - self.at(0.5 - reach)) / 2.0
+    }
+
+    /// Sorted draws with the spread of the `steady` round trips (sorted as well), ms.
+    fn with_spread_of(&self, steady: &[f64]) -> Vec<f64> {
+        // Both are sorted: walked in steps of a prime, the one meets the other's values in no order.
+        let machine = |i: usize| steady[i * 7919 % steady.len()] - self.constant_ms;
+        sorted(&self.sorted_ms.iter().enumerate().map(|(i, delay)| delay + machine(i)).collect::<Vec<_>>())
+    }
+}
+
+/// Compares round trips `after_ns` with those from before and with what is `expected`. `steady_ns` are round trips
+/// under the same delay without its jitter: their spread is the machine's own, and what the distribution of `after_ns`
+/// is compared with is that spread plus what the sampler draws. The median is judged against `before_ns`, so it
+/// contains whatever the backend itself costs.
+pub fn compare(expected: &Expected, before_ns: &[u64], steady_ns: &[u64], after_ns: &[u64], lost: u64) -> Proof {
     let ms = |values: &[u64]| sorted(&values.iter().map(|ns| *ns as f64 / 1e6).collect::<Vec<_>>());
     let (before, steady, after) = (ms(before_ns), ms(steady_ns), ms(after_ns));
     let before_p50_ms = quantile(&before, 0.5).unwrap_or(0.0);
-    let obtained = |q: f64| quantile(&after, q).unwrap_or(f64::NAN) - before_p50_ms;
-    let expected = |q: f64| spec.quantile_ms(q);
-    let tolerance = TOLERANCE_MS.max(TOLERANCE_SHARE * expected(0.5));
-    let shaped = spec.asked().jitter_ms > 0.0 && spec.asked().correlation_percent == 0.0 && !steady.is_empty();
-    let ks = shaped.then(|| {
-        let drawn = expected_samples(spec, &steady, after.len() * 20);
-        kolmogorov_smirnov(&after, &drawn)
-    });
+    let obtained = |q: f64| quantile(&after, q).map_or(0.0, |at| at - before_p50_ms);
+    let tolerance = TOLERANCE_MS.max(TOLERANCE_SHARE * expected.at(0.5));
+    let shaped = expected.has_jitter() && expected.independent && !steady.is_empty();
+    let ks = shaped.then(|| kolmogorov_smirnov(&after, &expected.with_spread_of(&steady)));
     Proof {
         samples: after.len(),
         lost,
         before_p50_ms,
-        expected_p50_ms: expected(0.5),
-        expected_p99_ms: expected(0.99),
+        expected_p50_ms: expected.at(0.5),
+        expected_p99_ms: expected.at(0.99),
         obtained_p50_ms: obtained(0.5),
         obtained_p99_ms: obtained(0.99),
-        tolerance_ms: tolerance + sampling_error(spec, after.len()),
+        tolerance_ms: tolerance + expected.sampling_error(after.len()),
         ks_distance: ks.map(|(distance, _)| distance),
         ks_p: ks.map(|(_, p)| p),
     }
@@ -102,26 +151,6 @@ impl std::fmt::Display for Proof {
             self.lost
         )
     }
-}
-
-/// How far the median of `n` samples of a sound delay strays: half the distance between the quantiles that enclose
-/// it with three standard deviations of the binomial distribution. Correlated samples count as a quarter each at
-/// most; every probe connection draws from a stream of its own, which bounds their dependence.
-fn sampling_error(spec: &Spec, n: usize) -> f64 {
-    if n == 0 {
-        return 0.0;
-    }
-    let effective = if spec.asked().correlation_percent > 0.0 { n as f64 / 4.0 } else { n as f64 };
-    let reach = (1.5 / effective.max(1.0).sqrt()).min(0.5);
-    (spec.quantile_ms((0.5 + reach).min(0.999)) - spec.quantile_ms((0.5 - reach).max(0.001))) / 2.0
-}
-
-/// `n` round trips as they should be: sampled delays with the spread of the `steady` ones, sorted, ms.
-fn expected_samples(spec: &Spec, steady: &[f64], n: usize) -> Vec<f64> {
-    let mut sampler = Sampler::new(*spec, 0x5eed, 1);
-    // `steady` is sorted: walked in steps of a prime, it meets the sampler's draws in no order.
-    let machine = |i: usize| steady[i * 7919 % steady.len()] - spec.asked().delay_ms;
-    sorted(&(0..n).map(|i| machine(i) + sampler.next_ns() as f64 / 1e6).collect::<Vec<_>>())
 }
 
 /// The two-sample Kolmogorov-Smirnov test of sorted samples: the largest distance between the empirical
@@ -176,7 +205,7 @@ mod tests {
             for (delay, jitter) in [(5.0, 0.5), (100.0, 10.0), (100.0, 100.0)] {
                 let asked = spec(delay, jitter, distribution);
                 let steady = measured(spec(delay, 0.0, Distribution::Uniform), 3, 300, 0.0);
-                let proof = compare(&asked, &[120_000; 9], &steady, &measured(asked, 3, 300, 0.0), 0);
+                let proof = compare(&Expected::of(&[asked]), &[120_000; 9], &steady, &measured(asked, 3, 300, 0.0), 0);
                 assert_eq!(proof.verdict(), Ok(()), "{asked}: {proof}");
                 assert!(proof.ks_p.unwrap() > 0.001, "{asked}: p {:?}", proof.ks_p);
             }
@@ -187,12 +216,12 @@ mod tests {
     fn a_wrong_one_is_not() {
         let before = vec![100_000; 50];
         let asked = spec(100.0, 0.0, Distribution::Uniform);
-        let late = compare(&asked, &before, &[], &measured(asked, 3, 100, 12.0), 0);
+        let late = compare(&Expected::of(&[asked]), &before, &[], &measured(asked, 3, 100, 12.0), 0);
         let said = late.verdict().unwrap_err();
         assert!(said.contains("median of 100.00 ms and obtained 112.02 ms, off by more than 10.00 ms"), "{said}");
-        let none = compare(&asked, &before, &[], &before, 0);
+        let none = compare(&Expected::of(&[asked]), &before, &[], &before, 0);
         assert!(none.verdict().is_err());
-        let silent = compare(&asked, &before, &[], &[], 30);
+        let silent = compare(&Expected::of(&[asked]), &before, &[], &[], 30);
         assert_eq!(silent.verdict(), Err("no answer to any of 30 probes".to_owned()));
     }
 
@@ -201,8 +230,16 @@ mod tests {
         let steady = measured(spec(100.0, 0.0, Distribution::Uniform), 3, 300, 0.0);
         let asked = spec(100.0, 20.0, Distribution::Normal);
         let other = spec(100.0, 20.0, Distribution::Uniform);
-        let proof = compare(&asked, &[100_000], &steady, &measured(other, 3, 400, 0.0), 0);
+        let proof = compare(&Expected::of(&[asked]), &[100_000], &steady, &measured(other, 3, 400, 0.0), 0);
         assert!(proof.ks_p.unwrap() < 0.001, "p {:?}", proof.ks_p);
+    }
+
+    #[test]
+    fn both_directions_add_up() {
+        let there_and_back = Expected::of(&[spec(20.0, 0.0, Distribution::Uniform), spec(30.0, 5.0, Distribution::Normal)]);
+        assert!((there_and_back.at(0.5) - 50.0).abs() < 0.2, "{}", there_and_back.at(0.5));
+        let proof = compare(&there_and_back, &[1_000_000], &[], &[51_000_000; 30], 0);
+        assert_eq!((proof.obtained_p50_ms, proof.verdict()), (50.0, Ok(())));
     }
 
     #[test]

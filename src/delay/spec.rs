@@ -93,6 +93,7 @@ pub struct Spec(Asked);
 #[serde(deny_unknown_fields)]
 pub struct Asked {
     /// Delay, ms.
+    #[serde(default)]
     pub delay_ms: f64,
     /// Jitter, ms: half width of `uniform`, scale of the others.
     #[serde(default)]
@@ -106,7 +107,7 @@ pub struct Asked {
     /// Share of packets lost, %.
     #[serde(default)]
     pub loss_percent: f64,
-    /// Bandwidth, Mbit/s; unlimited when absent.
+    /// Bandwidth, Mbit/s; unlimited when absent or 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_mbit: Option<f64>,
 }
@@ -137,6 +138,7 @@ impl Spec {
     /// [`DelayError::Refused`] naming the combination and the reason.
     pub fn check(asked: Asked) -> Result<Self, DelayError> {
         let refuse = |why: String| Err(DelayError::Refused(why));
+        let asked = Asked { rate_mbit: asked.rate_mbit.filter(|rate| *rate != 0.0), ..asked };
         let Asked { delay_ms, jitter_ms, correlation_percent, distribution, loss_percent, rate_mbit } = asked;
         for (name, value) in [("delay", delay_ms), ("jitter", jitter_ms)] {
             if !value.is_finite() || value < 0.0 {
@@ -371,7 +373,7 @@ mod tests {
         assert!(said(asked(1e9, 0.0, Distribution::Uniform)).contains("longer than the 120 s"));
         assert!(said(Asked { correlation_percent: 25.0, ..asked(5.0, 0.0, Distribution::Uniform) }).contains("25 %"));
         assert!(said(Asked { loss_percent: 101.0, ..asked(5.0, 0.0, Distribution::Uniform) }).contains("loss 101 %"));
-        assert!(said(Asked { rate_mbit: Some(0.0), ..asked(5.0, 0.0, Distribution::Uniform) }).contains("rate 0"));
+        assert!(said(Asked { rate_mbit: Some(-1.0), ..asked(5.0, 0.0, Distribution::Uniform) }).contains("rate -1"));
     }
 
     #[test]

@@ -60,13 +60,26 @@ pub struct Rule {
     /// TCP ports of the side that accepts; all when empty.
     #[serde(default)]
     pub ports: Vec<u16>,
-    /// What happens to data that the peer sends (proxy).
-    pub from_peer: Spec,
-    /// What happens to data sent to the peer (both backends).
-    pub to_peer: Spec,
-    /// Changes over time.
+    /// What happens to data that the peer sends (proxy only); it is left alone when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub schedule: Option<Schedule>,
+    pub from_peer: Option<Spec>,
+    /// What happens to data sent to the peer; it is left alone when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to_peer: Option<Spec>,
+    /// Changes over time of the directions that are not left alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub following: Option<Following>,
+}
+
+/// A schedule and its clock.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Following {
+    /// The schedule.
+    pub schedule: Schedule,
+    /// When its clock started, us since the epoch; absent while it waits for a load.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_us: Option<i64>,
 }
 
 /// What a helper can be asked.
@@ -75,15 +88,17 @@ pub struct Rule {
 pub enum Request {
     /// Enforce these rules instead of the present ones.
     Apply(Rules),
-    /// Change what rule `rule` does, keeping its connections.
+    /// Change what rule `rule` does to the directions that it does not leave alone, keeping its connections.
     Set {
         /// Index of the rule.
         rule: usize,
-        /// To data that the peer sends.
-        from_peer: Spec,
-        /// To data sent to the peer.
-        to_peer: Spec,
+        /// What it does from now on.
+        spec: Spec,
     },
+    /// Follow a schedule with every rule.
+    Follow(Schedule),
+    /// What this kernel can do.
+    Kernel,
     /// Live this much longer from now, s.
     Renew {
         /// Seconds.
@@ -129,6 +144,13 @@ pub enum Reply {
     Done,
     /// How things stand.
     Status(Status),
+    /// What the kernel can do.
+    Kernel {
+        /// It has netem, and what it hangs below.
+        netem: bool,
+        /// It can redirect connections to the proxy.
+        redirect: bool,
+    },
     /// What a probe measured.
     Probed(Probed),
     /// It cannot be done.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use maestro::delay::proof::{Proof, compare};
+use maestro::delay::proof::{Expected, Proof, compare};
 use maestro::delay::spec::{Asked, Distribution, Spec};
 use maestro::delay::{Backend, Probed, Reply, Request, Rule, Rules, Status};
 
@@ -210,14 +210,14 @@ fn constant(delay_ms: f64) -> Spec {
     spec(delay_ms, 0.0, Distribution::Uniform)
 }
 
-fn rules(peer: &str, ports: &[u16], from_peer: Spec, to_peer: Spec) -> Rules {
+fn rules(peer: &str, ports: &[u16], from_peer: Option<Spec>, to_peer: Option<Spec>) -> Rules {
     let rule = Rule {
         name: "primary -> replica".to_owned(),
         peers: vec![peer.to_owned()],
         ports: ports.to_vec(),
         from_peer,
         to_peer,
-        schedule: None,
+        following: None,
     };
     Rules { backend: Backend::Proxy, seed: 42, rules: vec![rule] }
 }
@@ -248,26 +248,27 @@ fn what_was_asked_is_obtained_in_every_shape_and_by_replication_itself() {
     let near = lab.near_helper(&["--lease", "300"]);
     let before = near.round_trips(FAR, echo, 8);
     let visible_before = near.probed(&writes(20));
-    near.ask(&Request::Apply(rules(FAR, &[6379, echo], Spec::zero(), Spec::zero())));
+    near.ask(&Request::Apply(rules(FAR, &[6379, echo], Some(Spec::zero()), None)));
     assert_eq!(near.status().rules[0].cut_over, 1, "the replication stream was open and is cut over");
     wait_for("replication through the proxy", 20, || lab.replicates().then_some(()));
     for delay in [5.0, 20.0, 100.0] {
-        let set = |spec: Spec| near.ask(&Request::Set { rule: 0, from_peer: spec, to_peer: Spec::zero() });
+        let set = |spec: Spec| near.ask(&Request::Set { rule: 0, spec });
         let jittered = Distribution::ALL.map(|shape| spec(delay, delay * 0.1, shape));
         for asked in [constant(delay)].into_iter().chain(jittered) {
+            let expected = Expected::of(&[asked]);
             let measure = || {
                 set(constant(delay));
                 let steady = near.round_trips(FAR, echo, 8);
                 set(asked);
                 let after = near.round_trips(FAR, echo, 8);
-                compare(&asked, &before.samples_ns, &steady.samples_ns, &after.samples_ns, after.lost)
+                compare(&expected, &before.samples_ns, &steady.samples_ns, &after.samples_ns, after.lost)
             };
             let sound =
                 |proof: &Proof| proof.verdict().is_ok() && proof.lost == 0 && proof.ks_p.is_none_or(|p| p > 0.001);
             let path = proved(&format!("{asked}: path"), measure, sound);
             let measure = || {
                 let after = near.probed(&writes(6));
-                compare(&asked, &visible_before.samples_ns, &[], &after.samples_ns, after.lost)
+                compare(&expected, &visible_before.samples_ns, &[], &after.samples_ns, after.lost)
             };
             let store = proved(&format!("{asked}: replication"), measure, |proof| proof.verdict().is_ok());
             eprintln!("{asked}: path {path}, KS p {:?}; replication p50 {:.2} ms", path.ks_p, store.obtained_p50_ms);
@@ -281,7 +282,7 @@ fn what_was_asked_is_obtained_in_every_shape_and_by_replication_itself() {
 fn nothing_is_left_when_the_helper_is_killed_and_the_lease_holds_over_restarts() {
     let Some(mut lab) = Lab::with_redis() else { return };
     let mut near = lab.near_helper(&["--lease", "8"]);
-    near.ask(&Request::Apply(rules(FAR, &[6379], constant(30.0), Spec::zero())));
+    near.ask(&Request::Apply(rules(FAR, &[6379], Some(constant(30.0)), None)));
     assert!(near.status().tied_to_process, "this kernel knows the owner flag");
     assert!(lab.tables().contains("maestro_delay"));
 
@@ -304,7 +305,7 @@ fn nothing_is_left_when_the_helper_is_killed_and_the_lease_holds_over_restarts()
 fn without_the_owner_flag_the_addresses_expire() {
     let Some(mut lab) = Lab::with_redis() else { return };
     let mut near = lab.near_helper(&["--lease", "300", "--no-owner"]);
-    near.ask(&Request::Apply(rules(FAR, &[6379], constant(5.0), Spec::zero())));
+    near.ask(&Request::Apply(rules(FAR, &[6379], Some(constant(5.0)), None)));
     assert!(!near.status().tied_to_process);
     near.kill();
     let ping = || lab.inside(&lab.near, &["redis-cli", "-h", FAR, "ping"]);
@@ -325,13 +326,13 @@ fn both_directions_and_both_families() {
     let near = lab.near_helper(&["--lease", "300"]);
     for peer in [FAR, FAR_V6] {
         let before = near.round_trips(peer, echo, 4);
-        near.ask(&Request::Apply(rules(peer, &[], constant(20.0), constant(30.0))));
+        near.ask(&Request::Apply(rules(peer, &[], Some(constant(20.0)), Some(constant(30.0)))));
         let measure = || {
             let after = near.round_trips(peer, echo, 4);
-            compare(&constant(50.0), &before.samples_ns, &[], &after.samples_ns, after.lost)
+            compare(&Expected::of(&[constant(20.0), constant(30.0)]), &before.samples_ns, &[], &after.samples_ns, after.lost)
         };
         proved(&format!("{peer}: both directions"), measure, |proof| proof.verdict().is_ok());
-        near.ask(&Request::Set { rule: 0, from_peer: Spec::zero(), to_peer: Spec::zero() });
+        near.ask(&Request::Set { rule: 0, spec: Spec::zero() });
     }
 }
 
@@ -342,10 +343,10 @@ fn connections_that_the_peer_opens_are_delayed_too() {
     let near = lab.near_helper(&["--lease", "300"]);
     let echo = near.status().echo_port;
     let before = far.round_trips(NEAR, echo, 4);
-    near.ask(&Request::Apply(rules(FAR, &[echo], constant(40.0), Spec::zero())));
+    near.ask(&Request::Apply(rules(FAR, &[echo], Some(constant(40.0)), None)));
     let measure = || {
         let after = far.round_trips(NEAR, echo, 4);
-        compare(&constant(40.0), &before.samples_ns, &[], &after.samples_ns, after.lost)
+        compare(&Expected::of(&[constant(40.0)]), &before.samples_ns, &[], &after.samples_ns, after.lost)
     };
     proved("opened by the peer", measure, |proof| proof.verdict().is_ok());
 }
@@ -371,8 +372,8 @@ fn a_peer_with_a_new_address_is_followed() {
     let near = Helper { dir, child: child.unwrap() };
     wait_for("the helper", 20, || near.try_ask(&Request::Status));
 
-    assert!(near.refusal(&Request::Apply(rules("nobody", &[], constant(1.0), Spec::zero()))).contains("`nobody`"));
-    near.ask(&Request::Apply(rules("primary", &[echo], constant(20.0), Spec::zero())));
+    assert!(near.refusal(&Request::Apply(rules("nobody", &[], Some(constant(1.0)), None))).contains("`nobody`"));
+    near.ask(&Request::Apply(rules("primary", &[echo], Some(constant(20.0)), None)));
     assert_eq!(near.status().rules[0].addresses, [FAR.parse::<std::net::IpAddr>().unwrap()]);
     std::fs::write(&hosts, "10.77.0.9 primary\n").unwrap();
     let moved = wait_for("the new address", 20, || {
@@ -383,24 +384,22 @@ fn a_peer_with_a_new_address_is_followed() {
     let slow = near.round_trips("10.77.0.9", echo, 1);
     assert!(slow.samples_ns.iter().all(|ns| *ns >= 20_000_000), "undelayed: {slow:?}");
     // The old one is nobody's any more.
-    near.ask(&Request::Set { rule: 0, from_peer: constant(60_000.0), to_peer: Spec::zero() });
+    near.ask(&Request::Set { rule: 0, spec: constant(60_000.0) });
     assert_eq!(near.round_trips(FAR, echo, 1).lost, 0);
 }
 
 #[test]
-fn a_schedule_is_followed_and_may_wait_for_the_run() {
+fn a_schedule_waits_for_the_load_and_is_followed() {
     let Some(mut lab) = Lab::new() else { return };
     let near = lab.near_helper(&["--lease", "300"]);
-    let scheduled = |text: &str| {
-        let mut rules = rules(FAR, &[], constant(1.0), Spec::zero());
-        rules.rules[0].schedule = Some(serde_json::from_str(text).unwrap());
-        Request::Apply(rules)
-    };
-    let bad = r#"{"steps": [{"at_s": 0, "delay_ms": 1}, {"at_s": 1, "delay_ms": 1, "jitter_ms": 2}]}"#;
-    assert!(near.refusal(&scheduled(bad)).contains("step 2 of the schedule"));
+    near.ask(&Request::Apply(rules(FAR, &[], Some(constant(1.0)), None)));
+    let schedule = |text: &str| Request::Follow(serde_json::from_str(text).unwrap());
+    let bad = r#"{"steps": [{"at_s": 0, "rule": {"delay_ms": 1}}, {"at_s": 1, "rule": {"jitter_ms": 2}}]}"#;
+    assert!(near.refusal(&schedule(bad)).contains("step 2: jitter 2 ms"));
 
-    let steps = r#"{"starts": "run", "steps": [{"at_s": 0, "delay_ms": 1}, {"at_s": 0.3, "delay_ms": 7}]}"#;
-    near.ask(&scheduled(steps));
+    let steps = r#"{"steps": [{"at_s": 0, "rule": {"delay_ms": 1}}, {"at_s": 0.3, "rule": {"delay_ms": 7}}]}"#;
+    near.ask(&schedule(steps));
+    assert_eq!(near.status().rules[0].from_peer, "0 ms", "nothing is delayed before the load");
     let step = |wanted: usize| {
         let seen = || {
             let rule = near.status().rules.remove(0);
@@ -408,7 +407,6 @@ fn a_schedule_is_followed_and_may_wait_for_the_run() {
         };
         wait_for(&format!("step {wanted}"), 20, seen)
     };
-    assert_eq!(step(0), "1 ms");
     near.ask(&Request::Begin);
     assert_eq!(step(1), "7 ms");
 }
@@ -417,7 +415,7 @@ fn a_schedule_is_followed_and_may_wait_for_the_run() {
 fn a_namespace_that_lost_its_interfaces_is_given_up() {
     let Some(mut lab) = Lab::new() else { return };
     let mut near = lab.near_helper(&["--lease", "300"]);
-    near.ask(&Request::Apply(rules(FAR, &[], constant(1.0), Spec::zero())));
+    near.ask(&Request::Apply(rules(FAR, &[], Some(constant(1.0)), None)));
     assert!(run(&format!("ip -n {} link delete eth0", lab.near)));
     assert_eq!(near.ended(20), 4, "so that the engine starts it anew in the container's next namespace");
 }
@@ -430,8 +428,14 @@ fn netem_does_the_same_where_the_kernel_has_it() {
     let echo = far.status().echo_port;
     let before = near.round_trips(FAR, echo, 4);
     let asked = spec(20.0, 2.0, Distribution::Normal);
-    let mut wanted = rules(NEAR, &[echo], Spec::zero(), asked);
+    let expected = Expected::of(&[asked]);
+    let mut wanted = rules(NEAR, &[echo], None, Some(asked));
     wanted.backend = Backend::Netem;
+
+    let Reply::Kernel { netem, redirect } = far.ask(&Request::Kernel) else { panic!("no answer about the kernel") };
+    assert!(redirect, "the other tests need it");
+    let loopback = lab.inside(&lab.far, &["tc", "qdisc", "show", "dev", "lo"]);
+    assert!(loopback.starts_with("qdisc noqueue 0:"), "asking left something behind: {loopback}");
 
     // Somebody else's work on the interface is left alone, whatever the kernel has.
     assert!(run(&format!("ip netns exec {} tc qdisc add dev eth0 root handle 1: htb", lab.far)));
@@ -439,7 +443,7 @@ fn netem_does_the_same_where_the_kernel_has_it() {
     assert!(refusal.contains("interface `eth0` already has the root discipline `htb 1:`"), "{refusal}");
     assert!(run(&format!("ip netns exec {} tc qdisc delete dev eth0 root", lab.far)));
 
-    if far.try_ask(&Request::Apply(wanted.clone())).is_none() {
+    if !netem {
         let refusal = far.refusal(&Request::Apply(wanted));
         assert!(refusal.contains(NO_NETEM), "{refusal}");
         let left = lab.inside(&lab.far, &["tc", "qdisc", "show", "dev", "eth0"]);
@@ -447,9 +451,10 @@ fn netem_does_the_same_where_the_kernel_has_it() {
         eprintln!("skipped: kernel has no sch_netem");
         return;
     }
+    far.ask(&Request::Apply(wanted));
     let measure = || {
         let after = near.round_trips(FAR, echo, 8);
-        compare(&asked, &before.samples_ns, &[], &after.samples_ns, after.lost)
+        compare(&expected, &before.samples_ns, &[], &after.samples_ns, after.lost)
     };
     proved("netem", measure, |proof| proof.verdict().is_ok() && proof.ks_p.is_none_or(|p| p > 0.001));
     assert_eq!(far.status().rules[0].netem_drops, Some(0));
@@ -462,7 +467,7 @@ fn netem_does_the_same_where_the_kernel_has_it() {
 fn the_helper_says_no_in_words() {
     let Some(mut lab) = Lab::new() else { return };
     let near = lab.near_helper(&["--lease", "300"]);
-    let set = Request::Set { rule: 0, from_peer: Spec::zero(), to_peer: Spec::zero() };
+    let set = Request::Set { rule: 0, spec: Spec::zero() };
     assert_eq!(near.refusal(&set), "maestro: no rule is in force\n");
     assert!(near.refusal(&Request::Renew { seconds: -1.0 }).contains("a lease of -1 s"));
     let probe = Request::Probe { peers: vec![FAR.to_owned()], port: 9, connections: 1, rounds: 1, patience_ms: 500.0 };

@@ -11,8 +11,10 @@ use crate::delay::netem::{self, Wanted};
 use crate::delay::netlink::nft::{self, Family, Redirect, Table};
 use crate::delay::netlink::route::{self, Interface};
 use crate::delay::netlink::{self, Refusal, diag};
+use crate::delay::plan::{Schedule, Start};
 use crate::delay::proxy::{Destination, Entrance, Opener, Proxy, Setup, Specs};
-use crate::delay::wire::{Backend, Rule, RuleStatus, Rules};
+use crate::delay::spec::Spec;
+use crate::delay::wire::{Backend, Following, Rule, RuleStatus, Rules};
 use crate::delay::{DelayError, now_us};
 
 /// How often the addresses are entered anew: three times within their life.
@@ -38,8 +40,6 @@ struct Live {
 pub(super) struct InForce {
     pub(super) rules: Rules,
     pub(super) applied_us: i64,
-    since: Instant,
-    begun: Option<Instant>,
     live: Vec<Live>,
     make: Make,
 }
@@ -63,8 +63,7 @@ impl InForce {
             Backend::Netem => Make::Netem { interfaces: make_netem(&rules, &live)? },
             Backend::Proxy | Backend::Auto => make_proxy(&rules, &live, owner)?,
         };
-        let now = Instant::now();
-        let mut in_force = InForce { rules, applied_us: now_us(), since: now, begun: None, live, make };
+        let mut in_force = InForce { rules, applied_us: now_us(), live, make };
         for index in 0..in_force.live.len() {
             in_force.cut_over(index)?;
         }
@@ -137,18 +136,19 @@ impl InForce {
         Ok(())
     }
 
-    /// Changes what rule `index` does.
-    pub(super) fn set(&mut self, index: usize, specs: Specs) -> Result<(), DelayError> {
-        let Some(live) = self.live.get_mut(index) else {
+    /// Changes what rule `index` does to the directions that it does not leave alone.
+    pub(super) fn set(&mut self, index: usize, spec: Spec) -> Result<(), DelayError> {
+        let (Some(live), Some(rule)) = (self.live.get_mut(index), self.rules.rules.get(index)) else {
             return Err(DelayError::Refused(format!("there is no rule number {index}")));
         };
-        live.specs = specs;
+        let of = |direction: Option<Spec>| direction.map_or(Spec::zero(), |_| spec);
+        live.specs = Specs { from_peer: of(rule.from_peer), to_peer: of(rule.to_peer) };
         match &self.make {
-            Make::Proxy { proxy, .. } => proxy.set(index, specs),
+            Make::Proxy { proxy, .. } => proxy.set(index, live.specs),
             Make::Netem { interfaces } => {
                 let seed = self.rules.seed.wrapping_add(index as u64);
                 for interface in interfaces {
-                    let change = netem::Request::ChangeDelay(interface.clone(), index, specs.to_peer, seed);
+                    let change = netem::Request::ChangeDelay(interface.clone(), index, live.specs.to_peer, seed);
                     send(&change)?;
                 }
             }
@@ -156,28 +156,39 @@ impl InForce {
         Ok(())
     }
 
-    /// A run has begun: schedules that wait for it start their clocks.
+    /// Lets every rule follow `schedule` from now on.
+    pub(super) fn follow_schedule(&mut self, schedule: &Schedule) -> Result<(), DelayError> {
+        schedule.check()?;
+        let started_us = (schedule.start == Start::Now).then(now_us);
+        for index in 0..self.live.len() {
+            self.rules.rules[index].following = Some(Following { schedule: schedule.clone(), started_us });
+            self.live[index].step = None;
+            self.set(index, Spec::zero())?;
+        }
+        self.keep_time()
+    }
+
+    /// A load begins: schedules that wait for it start their clocks.
     pub(super) fn begin(&mut self) {
-        self.begun = Some(Instant::now());
+        let now = now_us();
+        for following in self.rules.rules.iter_mut().filter_map(|rule| rule.following.as_mut()) {
+            if following.schedule.start == Start::Load {
+                following.started_us = Some(now);
+            }
+        }
     }
 
     /// Follows the schedules.
     pub(super) fn keep_time(&mut self) -> Result<(), DelayError> {
         for index in 0..self.live.len() {
-            let Some(schedule) = self.rules.rules[index].schedule.clone() else { continue };
-            let start = match schedule.starts {
-                crate::delay::plan::Starts::Now => Some(self.since),
-                crate::delay::plan::Starts::Run => self.begun,
-            };
-            let step = schedule.step_at(start.map_or(0.0, |start| start.elapsed().as_secs_f64()));
-            if self.live[index].step == Some(step) {
-                continue;
+            let Some(following) = &self.rules.rules[index].following else { continue };
+            let elapsed = following.started_us.map(|start| (now_us() - start) as f64 / 1e6);
+            let step = elapsed.and_then(|elapsed| following.schedule.step_at(elapsed));
+            if self.live[index].step != step {
+                let spec = step.map_or(Ok(Spec::zero()), |step| Spec::check(following.schedule.steps[step].rule))?;
+                self.live[index].step = step;
+                self.set(index, spec)?;
             }
-            self.live[index].step = Some(step);
-            let (spec, rule) = (schedule.steps[step].spec()?, &self.rules.rules[index]);
-            // A direction that the rule leaves alone stays alone.
-            let of = |before: crate::delay::spec::Spec| if before.is_zero() { before } else { spec };
-            self.set(index, Specs { from_peer: of(rule.from_peer), to_peer: of(rule.to_peer) })?;
         }
         Ok(())
     }
@@ -239,6 +250,23 @@ impl InForce {
     }
 }
 
+/// What this kernel can do: (netem, redirect). Asked of the kernel itself, by making and removing a rule that catches
+/// nothing: a `prio` root on the loopback whose netem band no packet is sent to, and an empty table.
+pub(super) fn abilities() -> Result<(bool, bool), DelayError> {
+    let all = route::interfaces().map_err(kernel("list interfaces"))?;
+    let netem = match all.into_iter().find(|i| i.index == 1) {
+        Some(loopback) => {
+            let requests = netem::requests(&loopback, &[Wanted { peers: vec![], ports: vec![], spec: Spec::zero() }], 0);
+            let made = requests.iter().try_for_each(send).is_ok();
+            clear_netem(&[loopback])?;
+            made
+        }
+        None => false,
+    };
+    let redirect = Table::install(&[], &[Family::V4], true).and_then(Table::remove).is_ok();
+    Ok((netem, redirect))
+}
+
 /// Removes whatever an earlier helper may have left in this namespace.
 pub(super) fn clear_leftovers() -> Result<(), DelayError> {
     let of_interface = route::interfaces().map_err(kernel("list interfaces"))?;
@@ -254,7 +282,9 @@ pub(super) fn clear_leftovers() -> Result<(), DelayError> {
 }
 
 fn live(rule: &Rule, addresses: Vec<IpAddr>) -> Live {
-    let specs = Specs { from_peer: rule.from_peer, to_peer: rule.to_peer };
+    // A schedule that is followed anew sets the step that is due by then.
+    let of = |direction: Option<Spec>| direction.filter(|_| rule.following.is_none()).unwrap_or_else(Spec::zero);
+    let specs = Specs { from_peer: of(rule.from_peer), to_peer: of(rule.to_peer) };
     Live { addresses, changes: 0, cut_over: 0, left_alone: 0, specs, step: None }
 }
 

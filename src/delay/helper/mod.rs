@@ -18,7 +18,6 @@ use tokio::sync::Mutex;
 
 use self::enforce::InForce;
 use super::netlink::route;
-use super::proxy::Specs;
 use super::wire::{Probed, Reply, Request, Rules, Status};
 use super::{DelayError, now_us, probe};
 use crate::error::Fault;
@@ -159,10 +158,8 @@ impl Helper {
     }
 
     async fn apply(&mut self, rules: Rules) -> Result<(), DelayError> {
-        for rule in &rules.rules {
-            if let Some(schedule) = &rule.schedule {
-                schedule.check()?;
-            }
+        for following in rules.rules.iter().filter_map(|rule| rule.following.as_ref()) {
+            following.schedule.check()?;
         }
         let addresses = await_addresses(&rules).await?;
         if let Some(before) = self.in_force.take() {
@@ -170,6 +167,10 @@ impl Helper {
         }
         self.in_force = Some(InForce::apply(rules, addresses, self.options.owner)?);
         self.save()
+    }
+
+    fn in_force(&mut self) -> Result<&mut InForce, DelayError> {
+        self.in_force.as_mut().ok_or_else(|| DelayError::Refused("no rule is in force".to_owned()))
     }
 
     fn status(&self) -> Status {
@@ -288,10 +289,19 @@ fn refused(error: DelayError) -> Reply {
 async fn obey(helper: &Mutex<Helper>, request: Request) -> Result<Reply, DelayError> {
     match request {
         Request::Apply(rules) => helper.lock().await.apply(rules).await?,
-        Request::Set { rule, from_peer, to_peer } => match &mut helper.lock().await.in_force {
-            Some(in_force) => in_force.set(rule, Specs { from_peer, to_peer })?,
-            None => return Err(DelayError::Refused("no rule is in force".to_owned())),
-        },
+        Request::Set { rule, spec } => helper.lock().await.in_force()?.set(rule, spec)?,
+        Request::Follow(schedule) => {
+            let mut helper = helper.lock().await;
+            helper.in_force()?.follow_schedule(&schedule)?;
+            helper.save()?;
+        }
+        Request::Kernel => {
+            if helper.lock().await.in_force.is_some() {
+                return Err(DelayError::Refused("a rule is in force; the kernel is asked without one".to_owned()));
+            }
+            let (netem, redirect) = enforce::abilities()?;
+            return Ok(Reply::Kernel { netem, redirect });
+        }
         Request::Renew { seconds } => {
             let mut helper = helper.lock().await;
             let lease = Duration::try_from_secs_f64(seconds)
@@ -300,8 +310,10 @@ async fn obey(helper: &Mutex<Helper>, request: Request) -> Result<Reply, DelayEr
             helper.save()?;
         }
         Request::Begin => {
-            if let Some(in_force) = &mut helper.lock().await.in_force {
+            let mut helper = helper.lock().await;
+            if let Some(in_force) = &mut helper.in_force {
                 in_force.begin();
+                helper.save()?;
             }
         }
         Request::Status => return Ok(Reply::Status(helper.lock().await.status())),
