@@ -19,7 +19,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("cluster", &["app", "compose", "inventory", "placement", "plan", "swarm"]),
     ("compose", &[]),
-    ("delay", &["execute", "store"]),
+    ("delay", &["execute", "local", "store"]),
     ("experiment", &["app", "placement", "store"]),
     ("inventory", &["placement"]),
     ("local", &["app", "compose", "plan"]),

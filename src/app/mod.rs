@@ -217,6 +217,25 @@ fn three_numbers(text: &str) -> Option<StoreSizes> {
     Some(StoreSizes { posts: next()?, total_bytes: next()?, document_bytes: next()? })
 }
 
+/// The protocol of a post store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// Redis.
+    Redis,
+    /// MongoDB.
+    Mongo,
+}
+
+impl Protocol {
+    /// The TCP port on which both stores accept; the replica connects to the origin's.
+    pub fn port(self) -> u16 {
+        match self {
+            Protocol::Redis => 6379,
+            Protocol::Mongo => 27017,
+        }
+    }
+}
+
 /// An application as data.
 #[derive(Clone, Copy, Debug)]
 pub struct App {
@@ -242,6 +261,8 @@ pub struct App {
     pub graph_file: &'static str,
     /// The post stores at origin and replica: what `delay` puts apart.
     pub stores: (&'static str, &'static str),
+    /// What the post stores speak.
+    pub store_protocol: Protocol,
     /// The service whose traces are gathered.
     pub traced_service: &'static str,
     /// The service whose incoming dependency edge counts the notifications.

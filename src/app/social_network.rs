@@ -1,6 +1,6 @@
 //! DeathStarBench's socialNetwork with Antipode (branch `antipode-xtrace` of the fork).
 
-use super::{App, ComposeFile, Console, Containers, Door, PostSizes, Service, Side, Toggle, three_numbers};
+use super::{App, ComposeFile, Console, Containers, Door, PostSizes, Protocol, Service, Side, Toggle, three_numbers};
 use crate::trace::{Place, Shape};
 
 const fn service(name: &'static str, side: Side) -> Service {
@@ -96,6 +96,7 @@ pub(super) const APP: App = App {
     probe: Some(&super::social_endpoints::PROBE),
     graph_file: "datasets/social-graph/socfb-Reed98/socfb-Reed98.mtx",
     stores: ("post-storage-mongodb-eu", "post-storage-mongodb-us"),
+    store_protocol: Protocol::Mongo,
     traced_service: "compose-post-service",
     notified_service: "write-home-timeline-service-us",
     shape: SHAPE,

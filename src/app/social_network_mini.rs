@@ -1,7 +1,7 @@
 //! The social network in miniature: roles of this binary around real Redis and RabbitMQ.
 
 use super::social_network::SHAPE;
-use super::{App, ComposeFile, Containers, Door, PostSizes, Service, Side, Toggle, three_numbers};
+use super::{App, ComposeFile, Containers, Door, PostSizes, Protocol, Service, Side, Toggle, three_numbers};
 
 const fn service(name: &'static str, side: Side) -> Service {
     Service { name, side, setup: false }
@@ -57,6 +57,7 @@ pub(super) const APP: App = App {
     probe: Some(&super::social_endpoints::PROBE),
     graph_file: "datasets/social-graph/socfb-Reed98/socfb-Reed98.mtx",
     stores: ("post-storage-redis-eu", "post-storage-redis-us"),
+    store_protocol: Protocol::Redis,
     traced_service: "compose-post-service",
     notified_service: "write-home-timeline-service-us",
     shape: SHAPE,

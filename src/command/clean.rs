@@ -45,6 +45,7 @@ pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
         return Ok(());
     }
     let _lock = context.store.lock("clean")?;
+    let delayed = restarted.and_then(|_| command::delay::standing(&current.deployment));
     let outcomes = carry_out(&Live, &plan).await?;
     command::run::absorb(&mut current.deployment, &outcomes);
     current.deployment.variant = restarted;
@@ -55,6 +56,7 @@ pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
         current.state.prometheus = Some(false);
         context.store.write_state(current.target, &current.state)?;
     }
+    command::delay::again(context, &mut current, delayed).await?;
     let done = if request.restart { "restarted" } else { "cleaned" };
     ui::note(format_args!("{done} {} on {}", current.app.name, current.target));
     Ok(())

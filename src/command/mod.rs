@@ -184,7 +184,14 @@ pub(crate) fn still_running(context: &Context, deployment: &Deployment) -> Resul
 /// # Errors
 /// Exit code 2 when none was named or this build does not have it.
 pub(crate) fn target(selection: &Selection) -> Result<&'static dyn crate::target::Target> {
-    let name = selection.target()?;
+    target_named(selection.target()?)
+}
+
+/// The target called `name`, as a row of the table.
+///
+/// # Errors
+/// Exit code 2 when this build does not have it.
+pub(crate) fn target_named(name: TargetName) -> Result<&'static dyn crate::target::Target> {
     crate::target::find(name).ok_or_else(|| unavailable(&format!("--{name}")))
 }
 

@@ -17,6 +17,8 @@ pub mod proof;
 pub mod proxy;
 pub mod spec;
 
+pub(crate) mod attach;
+pub(crate) mod enact;
 mod helper;
 mod netem;
 mod netlink;

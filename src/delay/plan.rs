@@ -22,7 +22,7 @@ use super::DelayError;
 use super::spec::{Asked, Distribution, Spec};
 
 /// Data of `from` reaches `to` later.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Pair {
     /// The service that sends.
     pub from: String,
@@ -199,7 +199,8 @@ mod tests {
 
     #[test]
     fn the_file_reads_as_documented() {
-        let text = "start: now\nsteps:\n  - at_s: 30\n    rule: { delay_ms: 100, jitter_ms: 10, distribution: pareto }\n";
+        let text =
+            "start: now\nsteps:\n  - at_s: 30\n    rule: { delay_ms: 100, jitter_ms: 10, distribution: pareto }\n";
         let read: Schedule = serde_saphyr::from_str(text).unwrap();
         assert_eq!((read.start, read.steps[0].rule.distribution), (Start::Now, Distribution::Pareto));
         assert!(serde_saphyr::from_str::<Schedule>("steps: [{at_s: 0, rule: {delay: 1}}]").is_err());

@@ -15,11 +15,15 @@ const SIZE: usize = 16;
 /// Between two looks at the replica.
 const LOOK: Duration = Duration::from_micros(200);
 
-/// Starts an echo on a port of the kernel's choice and gives the port. It ends with the process.
-pub(crate) fn echo() -> io::Result<u16> {
+/// Starts an echo on port `wanted`, or on one of the kernel's choice if that is taken or 0, and gives the port. It ends
+/// with the process.
+pub(crate) fn echo(wanted: u16) -> io::Result<u16> {
     // Both families where there are both.
-    let listener = std::net::TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0))
-        .or_else(|_| std::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)))?;
+    let bind = |port: u16| {
+        std::net::TcpListener::bind((Ipv6Addr::UNSPECIFIED, port))
+            .or_else(|_| std::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)))
+    };
+    let listener = bind(wanted).or_else(|_| bind(0))?;
     listener.set_nonblocking(true)?;
     let port = listener.local_addr()?.port();
     on_prompt_thread("delay-echo", async move {

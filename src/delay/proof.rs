@@ -236,7 +236,8 @@ mod tests {
 
     #[test]
     fn both_directions_add_up() {
-        let there_and_back = Expected::of(&[spec(20.0, 0.0, Distribution::Uniform), spec(30.0, 5.0, Distribution::Normal)]);
+        let there_and_back =
+            Expected::of(&[spec(20.0, 0.0, Distribution::Uniform), spec(30.0, 5.0, Distribution::Normal)]);
         assert!((there_and_back.at(0.5) - 50.0).abs() < 0.2, "{}", there_and_back.at(0.5));
         let proof = compare(&there_and_back, &[1_000_000], &[], &[51_000_000; 30], 0);
         assert_eq!((proof.obtained_p50_ms, proof.verdict()), (50.0, Ok(())));

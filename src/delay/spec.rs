@@ -132,6 +132,12 @@ impl Spec {
         Spec(Asked::default())
     }
 
+    /// The same without its jitter.
+    pub fn steady(&self) -> Self {
+        let asked = Asked { jitter_ms: 0.0, correlation_percent: 0.0, distribution: Distribution::Uniform, ..self.0 };
+        Spec(asked)
+    }
+
     /// Checks what was asked for.
     ///
     /// # Errors

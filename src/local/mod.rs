@@ -24,6 +24,10 @@ pub use step::{ContainerSpec, ContainerStep, NetworkUse, ReadySpec};
 pub const TOOL: &str = "dev.maestro.tool";
 /// Label with the project that a thing belongs to.
 pub const DEPLOYMENT: &str = "dev.maestro.deployment";
+/// Label of a helper that delays a service's traffic; its value is the project that it belongs to.
+pub const DELAY: &str = "dev.maestro.delay";
+/// The image of such a helper: this very binary.
+pub const HELPER_IMAGE: &str = concat!("maestro-delay:", env!("CARGO_PKG_VERSION"));
 /// Label with the app's name.
 pub const APP: &str = "dev.maestro.app";
 /// Label with the deployment's tag.

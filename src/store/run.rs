@@ -154,7 +154,7 @@ pub struct ClockOffset {
 }
 
 /// Delay injected on the replication path.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct DelayRecord {
     /// What was asked for, as typed.
     pub asked: String,
@@ -164,6 +164,39 @@ pub struct DelayRecord {
     pub obtained_p50_ms: f64,
     /// 99th percentile obtained, ms.
     pub obtained_p99_ms: f64,
+    /// The services it is between (`post-storage-redis-eu -> post-storage-redis-us`); absent where there is one link.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pair: Option<String>,
+    /// Median round trip of the path without it, ms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before_p50_ms: Option<f64>,
+    /// What the distribution asked for promises, ms: median.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_p50_ms: Option<f64>,
+    /// And 99th percentile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_p99_ms: Option<f64>,
+    /// Median time after which a write at one store is visible at the other, ms, with the delay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub visible_p50_ms: Option<f64>,
+    /// The same before the delay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub visible_before_p50_ms: Option<f64>,
+    /// Probes that never came back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<u64>,
+    /// Packets that netem dropped while the path was probed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dropped: Option<u64>,
+    /// Most bytes that the proxy held at once while the path was probed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queued_peak_bytes: Option<u64>,
+    /// When it came into force, us since the epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied_us: Option<i64>,
+    /// The other pairs of a matrix.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<DelayRecord>,
 }
 
 /// What the load generator did. Counts cover the run without its warm-up.

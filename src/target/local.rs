@@ -75,7 +75,9 @@ impl Target for Local {
 
     fn clean(&self, site: &Site<'_>, mode: CleanMode) -> Result<Plan> {
         let images = match (mode, site.compose) {
-            (CleanMode::Strong, Some(file)) => file.images().into_iter().map(str::to_owned).collect(),
+            (CleanMode::Strong, Some(file)) => {
+                file.images().into_iter().chain([local::HELPER_IMAGE]).map(str::to_owned).collect()
+            }
             _ => Vec::new(),
         };
         let gone = ContainerStep::EnsureGone {

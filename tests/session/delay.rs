@@ -282,6 +282,7 @@ fn what_was_asked_is_obtained_in_every_shape_and_by_replication_itself() {
 fn nothing_is_left_when_the_helper_is_killed_and_the_lease_holds_over_restarts() {
     let Some(mut lab) = Lab::with_redis() else { return };
     let mut near = lab.near_helper(&["--lease", "8"]);
+    let echo = near.status().echo_port;
     near.ask(&Request::Apply(rules(FAR, &[6379], Some(constant(30.0)), None)));
     assert!(near.status().tied_to_process, "this kernel knows the owner flag");
     assert!(lab.tables().contains("maestro_delay"));
@@ -293,7 +294,7 @@ fn nothing_is_left_when_the_helper_is_killed_and_the_lease_holds_over_restarts()
     // Started again as an engine would: it takes its rules up for the rest of the lease, then ends by itself.
     let mut again = lab.near_helper(&["--lease", "300"]);
     let status = again.status();
-    assert_eq!((status.restarts, status.rules.len()), (1, 1));
+    assert_eq!((status.restarts, status.rules.len(), status.echo_port), (1, 1, echo));
     assert!(status.lease_left_s <= 8.0, "the lease is the old one: {} s", status.lease_left_s);
     assert!(lab.tables().contains("maestro_delay"));
     assert_eq!(again.ended(20), 0);
@@ -329,7 +330,13 @@ fn both_directions_and_both_families() {
         near.ask(&Request::Apply(rules(peer, &[], Some(constant(20.0)), Some(constant(30.0)))));
         let measure = || {
             let after = near.round_trips(peer, echo, 4);
-            compare(&Expected::of(&[constant(20.0), constant(30.0)]), &before.samples_ns, &[], &after.samples_ns, after.lost)
+            compare(
+                &Expected::of(&[constant(20.0), constant(30.0)]),
+                &before.samples_ns,
+                &[],
+                &after.samples_ns,
+                after.lost,
+            )
         };
         proved(&format!("{peer}: both directions"), measure, |proof| proof.verdict().is_ok());
         near.ask(&Request::Set { rule: 0, spec: Spec::zero() });

@@ -163,7 +163,13 @@ fn verify(rule: &LinkRule, measured: &Measured) -> Result<(), NotObtained> {
 
 fn record(rule: &LinkRule, measured: &Measured) -> DelayRecord {
     let (obtained_p50_ms, obtained_p99_ms) = added(measured);
-    DelayRecord { asked: rule.to_string(), backend: "embedded".into(), obtained_p50_ms, obtained_p99_ms }
+    DelayRecord {
+        asked: rule.to_string(),
+        backend: "embedded".into(),
+        obtained_p50_ms,
+        obtained_p99_ms,
+        ..DelayRecord::default()
+    }
 }
 
 fn report(rule: &LinkRule, measured: &Measured) -> String {

@@ -1,9 +1,15 @@
 //! `maestro delay`: puts the post stores further apart, proves it, and takes it back.
 
+mod containers;
 mod embedded;
+mod guard;
+mod show;
 
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub(crate) use containers::{again, standing};
+pub(crate) use guard::Guard;
 
 use crate::Context;
 use crate::command::Selection;
@@ -63,7 +69,7 @@ impl Request {
 pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
     match super::target(&request.selection)?.runtime() {
         Runtime::InProcess => embedded::run(context, &request).await,
-        Runtime::Containers | Runtime::Swarm => Err(super::unavailable("delay")),
+        Runtime::Containers | Runtime::Swarm => containers::run(context, &request).await,
     }
 }
 

@@ -130,6 +130,8 @@ async fn offer(
     endpoint: &str,
 ) -> Result<(RunDir, Report, KeptScripts)> {
     let _lock = context.store.lock("wkld")?;
+    let loading = Duration::from_nanos(assignment.workload.schedule().duration_ns());
+    let delay = super::delay::Guard::start(&current, loading).await?;
     let (dir, mut run) = record::begin(context, &current, request, endpoint, &assignment.workload)?;
     remember(context, &mut current, request, &run, &dir)?;
     let storage = tokio::task::block_in_place(|| Storage::before(&current))?;
@@ -137,7 +139,7 @@ async fn offer(
         Ok(done) => done,
         Err(error) => return Err(gave_up(&dir, &mut run, error)),
     };
-    record::finish(&dir, &mut run, &report, &assignment.requests.shown_url())?;
+    record::finish(&dir, &mut run, &report, &assignment.requests.shown_url(), delay.end().await)?;
     if let Some(storage) = storage {
         tokio::task::block_in_place(|| storage.after(&dir))?;
     }

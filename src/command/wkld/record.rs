@@ -85,11 +85,17 @@ fn asked(request: &Request, workload: &Workload, rate: f64) -> WorkloadRecord {
     }
 }
 
-/// Writes what was measured and completes the record.
+/// Writes what was measured and completes the record; `void` says why its numbers must not be used, if they must not.
 ///
 /// # Errors
 /// When a file cannot be written.
-pub(super) fn finish(dir: &RunDir, record: &mut RunRecord, report: &Report, url: &str) -> Result<()> {
+pub(super) fn finish(
+    dir: &RunDir,
+    record: &mut RunRecord,
+    report: &Report,
+    url: &str,
+    void: Vec<String>,
+) -> Result<()> {
     let text = wrk2_text(report, url, record.workload.duration_s);
     write_atomic(&dir.client_out(0), text.as_bytes())?;
     write_measured(dir, report)?;
@@ -104,6 +110,9 @@ pub(super) fn finish(dir: &RunDir, record: &mut RunRecord, report: &Report, url:
         throughput: report.throughput(),
     });
     record.outcome = outcome(report);
+    for reason in void {
+        record.outcome.add(Status::Void, reason);
+    }
     dir.write_record(record)?;
     Ok(())
 }

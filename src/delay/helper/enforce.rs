@@ -256,7 +256,8 @@ pub(super) fn abilities() -> Result<(bool, bool), DelayError> {
     let all = route::interfaces().map_err(kernel("list interfaces"))?;
     let netem = match all.into_iter().find(|i| i.index == 1) {
         Some(loopback) => {
-            let requests = netem::requests(&loopback, &[Wanted { peers: vec![], ports: vec![], spec: Spec::zero() }], 0);
+            let requests =
+                netem::requests(&loopback, &[Wanted { peers: vec![], ports: vec![], spec: Spec::zero() }], 0);
             let made = requests.iter().try_for_each(send).is_ok();
             clear_netem(&[loopback])?;
             made

@@ -49,6 +49,8 @@ pub(crate) struct Options {
 struct Saved {
     until_us: i64,
     restarts: u64,
+    /// Other helpers' rules name it, so a restart keeps it.
+    echo_port: u16,
     rules: Option<Rules>,
 }
 
@@ -80,8 +82,10 @@ pub(crate) async fn serve(options: Options) -> Result<(), DelayError> {
     let place = options.dir.display().to_string();
     let listener =
         control::listen(&options.dir).map_err(|source| DelayError::Unreachable { place: place.clone(), source })?;
-    let echo_port = probe::echo().map_err(|source| DelayError::Unreachable { place, source })?;
-    let Some(helper) = Helper::start(options, echo_port).await? else {
+    let saved = saved(&options.dir);
+    let echo_port = probe::echo(saved.as_ref().map_or(0, |saved| saved.echo_port))
+        .map_err(|source| DelayError::Unreachable { place, source })?;
+    let Some(helper) = Helper::start(options, echo_port, saved).await? else {
         ui::note("the lease ended while nobody was there");
         return Ok(());
     };
@@ -109,8 +113,7 @@ pub(crate) async fn serve(options: Options) -> Result<(), DelayError> {
 
 impl Helper {
     /// Takes up what an earlier life left; `None` when its lease has ended meanwhile.
-    async fn start(options: Options, echo_port: u16) -> Result<Option<Self>, DelayError> {
-        let saved = std::fs::read(state_file(&options.dir)).ok().and_then(|b| serde_json::from_slice::<Saved>(&b).ok());
+    async fn start(options: Options, echo_port: u16, saved: Option<Saved>) -> Result<Option<Self>, DelayError> {
         enforce::clear_leftovers()?;
         let mut helper = Helper {
             until: Instant::now() + options.lease,
@@ -143,6 +146,7 @@ impl Helper {
         let saved = Saved {
             until_us: now_us() + left.as_micros() as i64,
             restarts: self.restarts,
+            echo_port: self.echo_port,
             rules: self.in_force.as_ref().map(|f| f.rules.clone()),
         };
         let path = state_file(&self.options.dir);
@@ -233,6 +237,11 @@ impl Helper {
 
 fn state_file(dir: &Path) -> PathBuf {
     dir.join("state.json")
+}
+
+/// What an earlier life left.
+fn saved(dir: &Path) -> Option<Saved> {
+    serde_json::from_slice(&std::fs::read(state_file(dir)).ok()?).ok()
 }
 
 /// Looks at lease, namespace, addresses and schedules until one of them ends the helper.

@@ -14,7 +14,7 @@ use super::images::made_from;
 use crate::compose::{self, Condition};
 use crate::error::Result;
 use crate::execute::docker::{DockerError, Engine};
-use crate::local::{APP, CONFIG_HASH, ContainerSpec, DEPLOYMENT, TOOL, WORKING_DIR};
+use crate::local::{APP, CONFIG_HASH, ContainerSpec, DELAY, DEPLOYMENT, TOOL, WORKING_DIR};
 use crate::ui;
 use crate::wait::{Look, until};
 
@@ -206,6 +206,8 @@ pub(super) async fn of_project(engine: &Engine, project: &str) -> Result<Vec<Con
 /// # Errors
 /// What the engine refuses; everything that could go has gone by then.
 pub(super) async fn remove_project(engine: &Engine, project: &str, images: &[String]) -> Result<usize> {
+    // Helpers first: they live in the network namespaces of the others.
+    remove_containers(engine, engine.list_containers(&[(DELAY, project)]).await?).await?;
     let mut count = 0;
     loop {
         let containers = of_project(engine, project).await?;

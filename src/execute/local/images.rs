@@ -25,7 +25,7 @@ const PIECES: usize = 16;
 ///
 /// # Errors
 /// [`LocalError::Tree`], and what the engine refuses.
-pub(super) async fn ensure_own(engine: &Engine, tag: &str, again: bool) -> Result<bool> {
+pub(crate) async fn ensure_own(engine: &Engine, tag: &str, again: bool) -> Result<bool> {
     let binary = std::env::var_os("MINI_EXE")
         .map_or_else(std::env::current_exe, |e| Ok(e.into()))
         .map_err(|source| LocalError::Tree { image: tag.to_owned(), source })?;
