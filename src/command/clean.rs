@@ -46,6 +46,7 @@ pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
     }
     let _lock = context.store.lock("clean")?;
     let delayed = restarted.and_then(|_| command::delay::standing(&current.deployment));
+    command::delay::clear(context, &current).await?;
     let outcomes = carry_out(&Live, &plan).await?;
     command::run::absorb(&mut current.deployment, &outcomes);
     current.deployment.variant = restarted;

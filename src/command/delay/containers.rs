@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Request;
 use crate::Context;
 use crate::app::{App, Protocol};
+use crate::cluster::STACK;
 use crate::command::{self, Current};
 use crate::delay::attach::{Attached, Place};
 use crate::delay::enact::{self, Obtained, Order};
@@ -16,6 +17,8 @@ use crate::delay::{Backend, Matrix, Pair, Schedule};
 use crate::error::{Exit, Plain, Result};
 use crate::execute::docker::Engine;
 use crate::execute::local::ensure_own_image;
+use crate::experiment::TargetName;
+use crate::inventory::{Host, Role};
 use crate::local::{DEPLOYMENT, HELPER_IMAGE, SERVICE};
 use crate::store::{DelayRecord, Deployment, read_yaml};
 use crate::target::Runtime;
@@ -51,7 +54,7 @@ pub(super) async fn run(context: &Context, request: &Request) -> Result<()> {
         return Ok(());
     }
     let _lock = if request.show { None } else { Some(context.store.lock("delay")?) };
-    let sites = sites(&current).await?;
+    let sites = sites(context, &current).await?;
     if request.show {
         return super::show::run(context, &current, &sites).await;
     }
@@ -87,7 +90,7 @@ pub(crate) async fn again(context: &Context, current: &mut Current, kept: Option
         seed: kept.seed,
         deployment: deployment_label(current),
     };
-    let sites = sites(current).await?;
+    let sites = sites(context, current).await?;
     remove_all(&sites, &order.deployment).await?;
     let obtained = bring_about(&order, current, &sites).await?;
     keep(&mut current.deployment, &order, &obtained)?;
@@ -112,21 +115,36 @@ async fn bring_about(order: &Order, current: &Current, sites: &[Site]) -> Result
     enact::put(order, &places, HELPER_IMAGE).await
 }
 
-/// The engines of the deployment.
-pub(super) async fn sites(current: &Current) -> Result<Vec<Site>> {
-    match command::target_named(current.target)?.runtime() {
-        Runtime::Containers => {
-            let engine = Engine::local()?;
-            engine.version().await?;
-            Ok(vec![Site { host: "this engine".to_owned(), engine, runtime: Runtime::Containers }])
-        }
-        Runtime::Swarm | Runtime::InProcess => Err(command::unavailable("delay")),
+/// The engines of the deployment: this one, or those of all hosts that carry services, through their SSH connections.
+pub(super) async fn sites(context: &Context, current: &Current) -> Result<Vec<Site>> {
+    let runtime = command::target_named(current.target)?.runtime();
+    if runtime == Runtime::Containers {
+        let engine = Engine::local()?;
+        engine.version().await?;
+        return Ok(vec![Site { host: "this engine".to_owned(), engine, runtime }]);
     }
+    let (inventory, hosts) = command::hosts::connect(context, current)?;
+    let carries = |host: &&Host| host.is(Role::Manager) || host.is(Role::Cluster);
+    let names: Vec<String> = inventory.hosts.iter().filter(carries).map(|host| host.name.clone()).collect();
+    let engines = hosts.each(&names, async |name| hosts.engine(&name).await).await?;
+    Ok(names.into_iter().zip(engines).map(|(host, engine)| Site { host, engine, runtime }).collect())
 }
 
 /// How labels name the deployment.
 pub(super) fn deployment_label(current: &Current) -> String {
-    crate::target::local::project(current.app, &current.deployment)
+    match current.target {
+        TargetName::Local => crate::target::local::project(current.app, &current.deployment),
+        _ => format!("{STACK}-{}", current.deployment.tag),
+    }
+}
+
+/// Removes what `delay` left on the hosts of a swarm, before its services go. (On one engine `clean` finds it by
+/// itself, by the project's label.)
+pub(crate) async fn clear(context: &Context, current: &Current) -> Result<()> {
+    if command::target_named(current.target)?.runtime() == Runtime::Swarm {
+        remove_all(&sites(context, current).await?, &deployment_label(current)).await?;
+    }
+    Ok(())
 }
 
 /// Every helper of the deployment.
@@ -157,10 +175,11 @@ async fn find_all(current: &Current, sites: &[Site], pairs: &[Pair]) -> Result<I
 
 async fn find(current: &Current, sites: &[Site], service: &str) -> Result<Place> {
     let project = deployment_label(current);
+    let of_swarm = format!("{STACK}_{service}");
     for site in sites {
         let labels = match site.runtime {
-            Runtime::Swarm => [("com.docker.stack.namespace", project.as_str()), (SERVICE, service)],
-            _ => [(DEPLOYMENT, project.as_str()), (SERVICE, service)],
+            Runtime::Swarm => vec![("com.docker.swarm.service.name", of_swarm.as_str())],
+            _ => vec![(DEPLOYMENT, project.as_str()), (SERVICE, service)],
         };
         for seen in site.engine.list_containers(&labels).await? {
             let running = seen.state.is_some_and(|state| state.to_string() == "running");

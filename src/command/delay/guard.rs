@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::containers::{deployment_label, helpers, sites};
+use crate::Context;
 use crate::command::Current;
 use crate::delay::attach::Attached;
 use crate::delay::{Request, Status};
@@ -24,14 +25,14 @@ impl Guard {
     ///
     /// # Errors
     /// Exit code 4 when the record tells of a delay that is in force no more.
-    pub(crate) async fn start(current: &Current, duration: Duration) -> Result<Self> {
+    pub(crate) async fn start(context: &Context, current: &Current, duration: Duration) -> Result<Self> {
         let mut guard = Guard { helpers: Vec::new() };
         let in_process = crate::command::target_named(current.target)?.runtime() == Runtime::InProcess;
         if in_process || current.deployment.delay.is_none() {
             return Ok(guard);
         }
         let wanted = duration + MARGIN;
-        for helper in helpers(&sites(current).await?, &deployment_label(current)).await? {
+        for helper in helpers(&sites(context, current).await?, &deployment_label(current)).await? {
             let Ok(status) = helper.status().await else { continue };
             if status.lease_left_s < wanted.as_secs_f64() {
                 helper.ask(&Request::Renew { seconds: wanted.as_secs_f64() }).await?;

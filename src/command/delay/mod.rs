@@ -8,7 +8,7 @@ mod show;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub(crate) use containers::{again, standing};
+pub(crate) use containers::{again, clear, standing};
 pub(crate) use guard::Guard;
 
 use crate::Context;

@@ -131,7 +131,7 @@ async fn offer(
 ) -> Result<(RunDir, Report, KeptScripts)> {
     let _lock = context.store.lock("wkld")?;
     let loading = Duration::from_nanos(assignment.workload.schedule().duration_ns());
-    let delay = super::delay::Guard::start(&current, loading).await?;
+    let delay = super::delay::Guard::start(context, &current, loading).await?;
     let (dir, mut run) = record::begin(context, &current, request, endpoint, &assignment.workload)?;
     remember(context, &mut current, request, &run, &dir)?;
     let storage = tokio::task::block_in_place(|| Storage::before(&current))?;
