@@ -4,7 +4,7 @@
 //! # matrix.yml
 //! pairs:
 //!   - { from: post-storage-redis-eu, to: post-storage-redis-us, delay_ms: 100, jitter_ms: 10, distribution: normal }
-//!   - { from: write-home-timeline-rabbitmq-eu, to: write-home-timeline-rabbitmq-us, port: 5672, delay_ms: 5, both: true }
+//!   - { from: write-home-timeline-rabbitmq-eu, to: write-home-timeline-rabbitmq-us, port: 5672, delay_ms: 5 }
 //! ```
 //! ```yaml
 //! # schedule.yml

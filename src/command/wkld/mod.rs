@@ -159,7 +159,7 @@ async fn search(
     let keep = |step: &Assignment, report: &Report| {
         let (dir, mut run) = record::begin(context, &current, request, endpoint, &step.workload)?;
         remember(context, &mut current, request, &run, &dir)?;
-        record::finish(&dir, &mut run, report, &url)?;
+        record::finish(&dir, &mut run, report, &url, Vec::new())?;
         Ok(Some(dir))
     };
     find_max::run(context, assignment, request.rate, &request.slo, keep).await
