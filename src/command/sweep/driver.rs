@@ -6,7 +6,7 @@ use super::Sweep;
 use crate::Context;
 use crate::command::{self, Selection, clean, delay, deploy, gather, run, wkld};
 use crate::error::{Exit, Plain, Result};
-use crate::experiment::Variant;
+use crate::experiment::{TargetName, Variant};
 use crate::store::{RunDir, Status};
 use crate::sweep::{Between, Cell, LateClient, RunId};
 use crate::ui;
@@ -101,7 +101,8 @@ impl<'a> Driver<'a> {
             prometheus: false,
             portainer: false,
             attached: false,
-            ports: None,
+            // The miniature takes free ports: a busy 8080 must not stop a sweep.
+            ports: (self.sweep.target == TargetName::Embedded).then(|| "auto".to_owned()),
             timeout: READY,
         };
         run::run(self.context, request).await?;
@@ -188,7 +189,7 @@ fn selection(sweep: &Sweep) -> Selection {
 
 fn cleaning(sweep: &Sweep, restart: bool) -> clean::Request {
     // Rented machines are never left behind; elsewhere a sweep removes only what it started.
-    let strong = !restart && sweep.target == crate::experiment::TargetName::Gcp;
+    let strong = !restart && sweep.target == TargetName::Gcp;
     clean::Request { selection: selection(sweep), strong, restart, images: false, firewall: false }
 }
 

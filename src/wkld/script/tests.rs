@@ -1,3 +1,5 @@
+//! Scripts as wrk2 users write them, run against the engine of this room.
+
 use super::*;
 
 fn script(text: &str) -> Script {
