@@ -69,6 +69,7 @@ pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
         return drive_url(context, &request, workload, url).await;
     }
     let current = super::current(context, &request.selection)?;
+    super::still_running(context, &current.deployment)?;
     let endpoint = endpoint_name(&current, &request)?;
     if let Some(EndpointKind::Steps(list)) = current.app.endpoint(&endpoint).map(|e| e.kind) {
         return tokio::task::block_in_place(|| steps::run(context, &current, &request, list));
@@ -91,6 +92,7 @@ pub(crate) async fn perform(context: &Context, request: Request) -> Result<RunDi
     let workload = describe(&request)?;
     workload.check()?;
     let current = super::current(context, &request.selection)?;
+    super::still_running(context, &current.deployment)?;
     let endpoint = endpoint_name(&current, &request)?;
     let assignment = assign(context, &request, workload, &current, &endpoint)?;
     let (dir, report, scripts) = offer(context, &request, current, &assignment, &endpoint).await?;
