@@ -26,6 +26,7 @@ pub mod embedded;
 pub mod error;
 pub mod execute;
 pub mod experiment;
+pub mod images;
 pub mod inventory;
 pub mod local;
 mod peer;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::cluster::ClusterStep;
 use crate::experiment::Variant;
+use crate::images::ImageStep;
 use crate::local::ContainerStep;
 
 /// Everything that one command is going to do.
@@ -45,6 +46,8 @@ pub enum Step {
     Container(ContainerStep),
     /// Something about a swarm of hosts.
     Cluster(ClusterStep),
+    /// Something about the images of this machine's engine.
+    Image(ImageStep),
 }
 
 /// States of the embedded miniature.
@@ -118,6 +121,7 @@ impl fmt::Display for Step {
             Step::Embedded(step) => step.fmt(f),
             Step::Container(step) => step.fmt(f),
             Step::Cluster(step) => step.fmt(f),
+            Step::Image(step) => step.fmt(f),
         }
     }
 }

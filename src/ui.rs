@@ -158,6 +158,12 @@ impl Progress {
         }
     }
 
+    /// As [`Progress::set`], where only the way shows how long it is.
+    pub fn of(&self, position: u64, length: u64, message: &str) {
+        self.bar.set_length(length);
+        self.set(position, message);
+    }
+
     fn plain_due(&self) -> bool {
         let Ok(mut last) = self.last.lock() else { return false };
         let now = std::time::Instant::now();

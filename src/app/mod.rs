@@ -1,8 +1,10 @@
 //! Applications. An app is a value: a row of facts in [`APPS`]; nothing branches on an app's name.
 
 mod graph;
+mod images;
 mod social_endpoints;
 mod social_network;
+mod social_network_images;
 mod social_network_mini;
 
 use crate::trace::Shape;
@@ -11,6 +13,8 @@ pub use graph::Graph;
 
 /// The random numbers that request bodies are drawn from.
 pub type Draws = rand_pcg::Pcg64Mcg;
+
+pub use images::{Bundle, Generator, ImageRecipe, Images, Recipe, Remedy, Sources, Upstream};
 
 /// Which side of the replication a service or an endpoint is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -267,6 +271,8 @@ pub struct App {
     pub traced_service: &'static str,
     /// The service whose incoming dependency edge counts the notifications.
     pub notified_service: &'static str,
+    /// How its images come to be.
+    pub images: Images,
     /// Which spans and tags make an observation.
     pub shape: Shape,
     /// How it runs as containers.

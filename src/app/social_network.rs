@@ -1,6 +1,9 @@
 //! DeathStarBench's socialNetwork with Antipode (branch `antipode-xtrace` of the fork).
 
-use super::{App, ComposeFile, Console, Containers, Door, PostSizes, Protocol, Service, Side, Toggle, three_numbers};
+use super::{
+    App, ComposeFile, Console, Containers, Door, PostSizes, Protocol, Service, Side, Toggle, social_network_images,
+    three_numbers,
+};
 use crate::trace::{Place, Shape};
 
 const fn service(name: &'static str, side: Side) -> Service {
@@ -99,6 +102,7 @@ pub(super) const APP: App = App {
     store_protocol: Protocol::Mongo,
     traced_service: "compose-post-service",
     notified_service: "write-home-timeline-service-us",
+    images: social_network_images::IMAGES,
     shape: SHAPE,
     containers: Containers {
         compose: ComposeFile::InTree("docker-compose.yml"),

@@ -1,7 +1,9 @@
 //! The social network in miniature: roles of this binary around real Redis and RabbitMQ.
 
 use super::social_network::SHAPE;
-use super::{App, ComposeFile, Containers, Door, PostSizes, Protocol, Service, Side, Toggle, three_numbers};
+use super::{
+    App, ComposeFile, Containers, Door, Images, PostSizes, Protocol, Service, Side, Toggle, three_numbers,
+};
 
 const fn service(name: &'static str, side: Side) -> Service {
     Service { name, side, setup: false }
@@ -60,6 +62,7 @@ pub(super) const APP: App = App {
     store_protocol: Protocol::Redis,
     traced_service: "compose-post-service",
     notified_service: "write-home-timeline-service-us",
+    images: Images::NONE,
     shape: SHAPE,
     containers: Containers {
         compose: ComposeFile::Shipped(include_str!("../../assets/socialNetworkMini/docker-compose.yml")),

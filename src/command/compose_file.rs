@@ -1,11 +1,12 @@
 //! The compose file of an app: from its sources for `deploy` and `build`, from the deployment for what comes after.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::Context;
 use crate::app::{App, ComposeFile};
 use crate::compose::{self, File, Source};
 use crate::error::{Plain, Result};
+use crate::images;
 use crate::store::{StoreError, read_text};
 use crate::ui;
 
@@ -20,26 +21,16 @@ pub(crate) fn of_app(context: &Context, app: &App, app_dir: Option<&Path>) -> Re
     match app.containers.compose {
         ComposeFile::Shipped(text) => parse(&format!("{}/{DEPLOYED}", app.name), text, context.store.root()),
         ComposeFile::InTree(path) => {
-            let tree = source_tree(context, app, app_dir)?;
+            let tree = images::tree(&context.store, app, app_dir)?.unwrap_or_else(|| context.store.root().to_owned());
             let path = tree.join(path);
             let text = read_text(&path)?;
-            parse(&path.display().to_string(), &text, path.parent().unwrap_or(&tree))
+            let mut file = parse(&path.display().to_string(), &text, path.parent().unwrap_or(&tree))?;
+            for (from, to) in images::pin(app, &mut file) {
+                ui::detail(format_args!("{to} stands for {from}"));
+            }
+            Ok(file)
         }
     }
-}
-
-/// Where the app's sources are: `--app-dir`, else below `deps/`.
-fn source_tree(context: &Context, app: &App, given: Option<&Path>) -> Result<PathBuf> {
-    let tree = match given {
-        Some(dir) => context.store.resolve(dir),
-        None => context.store.resolve(Path::new("deps/DeathStarBench").join(app.name)),
-    };
-    if tree.is_dir() {
-        return Ok(tree);
-    }
-    Err(Plain::usage(format!("the sources of `{}` are not in `{}`", app.name, tree.display()))
-        .with_hint("fetch them with `maestro deps fetch`, or name another place with --app-dir DIR")
-        .into())
 }
 
 /// The compose file that `deploy` filed in `dir`, whose relative paths start from `directory`; `None` when this target

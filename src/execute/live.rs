@@ -1,6 +1,6 @@
 //! Carries out steps for real.
 
-use super::{Executor, Outcome, StepFuture, cluster, embedded, local};
+use super::{Executor, Outcome, StepFuture, cluster, docker, embedded, local};
 use crate::plan::Step;
 use crate::store::write_atomic;
 
@@ -19,6 +19,10 @@ impl Executor for Live {
                 Step::Embedded(step) => embedded::execute(step).await,
                 Step::Container(step) => local::execute(step).await,
                 Step::Cluster(step) => cluster::execute(step).await,
+                Step::Image(step) => {
+                    docker::build::ensure(&docker::Engine::local()?, step).await?;
+                    Ok(Outcome::Done)
+                }
             }
         })
     }

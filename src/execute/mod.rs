@@ -4,6 +4,7 @@ pub(crate) mod cluster;
 pub mod docker;
 pub mod embedded;
 pub mod gce;
+pub mod git;
 mod live;
 pub mod local;
 pub mod ssh;

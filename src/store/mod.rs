@@ -135,6 +135,16 @@ impl Store {
         self.root.join("plots")
     }
 
+    /// `images.lock.yml`: the images of every app, to the digest.
+    pub fn images_lock(&self) -> PathBuf {
+        self.root.join("images.lock.yml")
+    }
+
+    /// `build/<app>/`: the logs of its last build.
+    pub fn build_logs(&self, app: &str) -> PathBuf {
+        self.root.join("build").join(app)
+    }
+
     /// `sweeps/<name>/`: one sweep's journal and results.
     pub fn sweep(&self, name: &str) -> PathBuf {
         self.root.join("sweeps").join(name)

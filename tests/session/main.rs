@@ -9,6 +9,7 @@
 )]
 
 mod basics;
+mod build;
 mod compare;
 mod compose;
 mod delay;
@@ -23,6 +24,7 @@ mod harness;
 mod hosts;
 mod local;
 mod plot;
+mod registry;
 mod report;
 mod ssh;
 mod store_server;

@@ -27,6 +27,8 @@ pub struct ImageFacts {
     pub os: String,
     /// Size of all layers, bytes.
     pub size: u64,
+    /// Labels of its configuration.
+    pub labels: HashMap<String, String>,
 }
 
 /// What a registry says about an image before it is pulled.
@@ -102,6 +104,7 @@ impl Engine {
                 architecture: seen.architecture.unwrap_or_default(),
                 os: seen.os.unwrap_or_default(),
                 size: u64::try_from(seen.size.unwrap_or_default()).unwrap_or(0),
+                labels: seen.config.and_then(|config| config.labels).unwrap_or_default(),
             })),
             Err(e) if e.is_not_found() => Ok(None),
             Err(e) => Err(e),

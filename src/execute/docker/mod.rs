@@ -4,11 +4,15 @@
 //! wrong into [`DockerError`], and never sends back a specification that it read from the engine (bollard drops
 //! what it does not know, health checks among it; our own specs are the source of truth).
 
+pub mod build;
+pub mod bundle;
 mod containers;
 mod error;
+pub mod feed;
 mod files;
 mod images;
 mod networks;
+mod pull;
 mod services;
 pub mod spec;
 pub mod stack;
