@@ -1,9 +1,7 @@
 //! The social network in miniature: roles of this binary around real Redis and RabbitMQ.
 
 use super::social_network::SHAPE;
-use super::{
-    App, ComposeFile, Containers, Door, Images, PostSizes, Protocol, Service, Side, Toggle, three_numbers,
-};
+use super::{App, ComposeFile, Containers, Door, Images, PostSizes, Protocol, Service, Side, Toggle, three_numbers};
 
 const fn service(name: &'static str, side: Side) -> Service {
     Service { name, side, setup: false }
