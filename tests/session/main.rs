@@ -30,4 +30,5 @@ mod ssh;
 mod store_server;
 mod swarm;
 mod sweep;
+mod truth;
 mod wkld;

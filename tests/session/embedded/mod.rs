@@ -164,6 +164,8 @@ fn agent() -> ureq::Agent {
     ureq::Agent::config_builder()
         .http_status_as_error(false)
         .proxy(None)
+        // A pooled connection may have been closed by the server while nobody looked.
+        .max_idle_connections(0)
         .timeout_global(Some(Duration::from_secs(20)))
         .build()
         .into()
