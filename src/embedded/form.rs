@@ -1,5 +1,11 @@
 //! Arguments of a request, in its query or its form-encoded body.
 
+use axum::body::Body;
+use http_body_util::BodyExt;
+
+/// nginx's limit on a request's body, bytes.
+const BODY_LIMIT: usize = 1 << 20;
+
 /// `key=value&...` with percent-encoding undone. A key that comes twice keeps its first value.
 #[derive(Debug, Default)]
 pub struct Form(Vec<(String, String)>);
@@ -13,6 +19,21 @@ impl Form {
             (decode(key), decode(value))
         });
         Form(pairs.collect())
+    }
+
+    /// Reads the form in `body`; `None` for a body that is too large or broken off. What is beyond the limit is read
+    /// and dropped (nginx's lingering close), so that the client reads its answer instead of a reset.
+    pub async fn read(mut body: Body) -> Option<Self> {
+        let mut bytes = Vec::new();
+        let mut length = 0;
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.ok()?.into_data() else { continue };
+            length += data.len();
+            if length <= BODY_LIMIT {
+                bytes.extend_from_slice(&data);
+            }
+        }
+        (length <= BODY_LIMIT).then(|| Form::parse(&bytes))
     }
 
     /// The value of `key`, unless it is absent or empty.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::to_bytes;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
@@ -19,8 +18,6 @@ use super::social::SocialError;
 use super::spans::Span;
 use crate::app::Side;
 
-/// nginx's limit on a request's body, bytes.
-const BODY_LIMIT: usize = 1 << 20;
 const NGINX: &str = "nginx-web-server";
 
 /// Both front ends answer alike: what differs between them is only where they stand.
@@ -78,15 +75,10 @@ impl<'a> Visit<'a> {
     }
 }
 
-/// Arguments in the body, form-encoded; `None` for a body that is too large or broken off.
-async fn body_form(request: Request) -> Option<Form> {
-    to_bytes(request.into_body(), BODY_LIMIT).await.ok().map(|bytes| Form::parse(&bytes))
-}
-
 async fn compose_post(State(mini): State<Arc<Miniature>>, request: Request) -> Response {
     let _busy = Busy::new(&mini.visiting);
     let visit = Visit::begin(&mini, "/wrk2-api/post/compose", "ComposePost");
-    let Some(form) = body_form(request).await else { return stock_page(StatusCode::PAYLOAD_TOO_LARGE) };
+    let Some(form) = Form::read(request.into_body()).await else { return stock_page(StatusCode::PAYLOAD_TOO_LARGE) };
     let at = visit.enter().await;
     let arguments = (form.get("user_id"), form.get("username"), form.get("post_type"), form.get("text"));
     let (Some(user_id), Some(username), Some(post_type), Some(text)) = arguments else {
@@ -152,7 +144,7 @@ async fn read(visit: Visit<'_>, side: Side, name: &str, uri: &Uri) -> Response {
 
 async fn register(State(mini): State<Arc<Miniature>>, request: Request) -> Response {
     let visit = Visit::begin(&mini, "/wrk2-api/user/register", "RegisterUser");
-    let Some(form) = body_form(request).await else { return stock_page(StatusCode::PAYLOAD_TOO_LARGE) };
+    let Some(form) = Form::read(request.into_body()).await else { return stock_page(StatusCode::PAYLOAD_TOO_LARGE) };
     let at = visit.enter().await;
     let all = ["first_name", "last_name", "username", "password", "user_id"].map(|key| form.get(key));
     let [Some(_), Some(_), Some(username), Some(_), Some(user_id)] = all else {
@@ -189,7 +181,7 @@ async fn unfollow(State(mini): State<Arc<Miniature>>, request: Request) -> Respo
 
 async fn change_follow(visit: Visit<'_>, request: Request, follows: bool) -> Response {
     let mini = visit.mini;
-    let Some(form) = body_form(request).await else { return stock_page(StatusCode::PAYLOAD_TOO_LARGE) };
+    let Some(form) = Form::read(request.into_body()).await else { return stock_page(StatusCode::PAYLOAD_TOO_LARGE) };
     let at = visit.enter().await;
     let by_id = form.get("user_id").zip(form.get("followee_id"));
     let by_name = form.get("user_name").zip(form.get("followee_name"));

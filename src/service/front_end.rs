@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::to_bytes;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
@@ -22,8 +21,6 @@ use crate::error::Result;
 
 /// What nginx waits for a backend; a slower one becomes a 500.
 const RPC_TIMEOUT: Duration = Duration::from_millis(1001);
-/// A larger request body is refused.
-const BODY_LIMIT: usize = 1 << 20;
 /// How nginx is called in traces, on both sides.
 const NGINX: &str = "nginx-web-server";
 
@@ -84,8 +81,8 @@ impl Visit {
 
 /// Arguments in the body, form-encoded.
 async fn body_form(request: Request) -> Result<Form, Response> {
-    let body = to_bytes(request.into_body(), BODY_LIMIT).await;
-    body.map(|bytes| Form::parse(&bytes)).map_err(|_| Answer::stock(StatusCode::PAYLOAD_TOO_LARGE).into_response())
+    let form = Form::read(request.into_body()).await;
+    form.ok_or_else(|| Answer::stock(StatusCode::PAYLOAD_TOO_LARGE).into_response())
 }
 
 /// A failed call as nginx shows it: a time-out carries no text.
