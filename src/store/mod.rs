@@ -328,7 +328,9 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, StoreError> {
 /// # Errors
 /// [`StoreError::Write`], [`StoreError::Content`] when the value has no YAML form.
 pub fn write_yaml<T: Serialize>(path: &Path, value: &T) -> Result<(), StoreError> {
-    let text = serde_saphyr::to_string(value)
+    // A path is one line, however long: people grep these files.
+    let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
+    let text = serde_saphyr::to_string_with_options(value, options)
         .map_err(|error| StoreError::Content { path: path.to_owned(), why: error.to_string() })?;
     write_atomic(path, text.as_bytes())
 }
