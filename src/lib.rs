@@ -14,6 +14,7 @@
 
 pub mod analysis;
 pub mod app;
+pub mod bundle;
 mod cli;
 pub mod clock;
 pub mod cloud;
@@ -26,6 +27,7 @@ pub mod embedded;
 pub mod error;
 pub mod execute;
 pub mod experiment;
+pub mod finding;
 pub mod images;
 pub mod inventory;
 pub mod local;

@@ -8,12 +8,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Rooms that everybody may use.
-const COMMON: &[&str] = &["error", "wait", "experiment", "ui", "stats", "Context"];
+const COMMON: &[&str] = &["error", "finding", "wait", "experiment", "ui", "stats", "Context"];
 
 /// What each room may use besides `COMMON` and itself. `*` means everything but `cli`.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("analysis", &["store", "trace"]),
     ("app", &["placement", "plan", "inventory", "trace"]),
+    ("bundle", &["plot", "store"]),
     ("cli", &["*"]),
     ("command", &["*"]),
     ("clock", &[]),
@@ -139,4 +140,55 @@ fn every_room_opens_with_what_it_owns() {
         let text = fs::read_to_string(&file).unwrap();
         assert!(text.starts_with("//! "), "{} has no module comment", file.display());
     }
+}
+
+/// Crates of which two generations are in the tree, because crates that we use disagree.
+const TWICE: &[&str] = &[
+    "base64",
+    "bitflags",
+    "block-buffer",
+    "cpufeatures",
+    "crypto-common",
+    "digest",
+    "getrandom",
+    "hashbrown",
+    "indexmap",
+    "kurbo",
+    "miniz_oxide",
+    "png",
+    "rand",
+    "rand_core",
+    "schemars",
+    "sha2",
+    "syn",
+];
+
+/// Whether `expression` (SPDX, as crates write it) can be met with `allowed`: each part of an AND, one of each OR.
+fn licensed(expression: &str, allowed: &[String]) -> bool {
+    let plain = expression.replace(['(', ')'], " ").replace('/', " OR ");
+    let choices = plain.split(" AND ").map(|part| part.split(" OR ").map(str::trim).collect::<Vec<_>>());
+    choices.into_iter().all(|choice| choice.iter().any(|name| allowed.iter().any(|a| a == name)))
+}
+
+#[test]
+fn third_party_crates_are_licensed_compatibly_and_come_once() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let policy = fs::read_to_string(root.join("deny.toml")).unwrap();
+    let list = policy.split("allow = [").nth(1).unwrap().split(']').next().unwrap();
+    let allowed: Vec<String> = list.split('"').skip(1).step_by(2).map(str::to_owned).collect();
+    let words = "metadata --locked --offline --filter-platform x86_64-unknown-linux-gnu --format-version 1";
+    let output = std::process::Command::new(env!("CARGO")).args(words.split(' ')).current_dir(root).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let mut versions: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for package in metadata["packages"].as_array().unwrap() {
+        let (name, licence) = (package["name"].as_str().unwrap(), package["license"].as_str().unwrap_or("none"));
+        assert!(licensed(licence, &allowed), "{name}: `{licence}`");
+        versions.entry(name).or_default().insert(package["version"].as_str().unwrap());
+    }
+    let twice = versions.iter().filter(|(name, seen)| seen.len() > 1 && !TWICE.contains(name));
+    assert_eq!(twice.collect::<Vec<_>>(), [], "in the tree twice");
+    assert!(
+        !licensed("GPL-3.0", &allowed) && !licensed("MIT AND GPL-2.0", &allowed) && licensed("MIT/GPL-2.0", &allowed)
+    );
 }

@@ -536,7 +536,14 @@ pub(super) struct Bundle {
 }
 
 #[derive(Args)]
-pub(super) struct Doctor {}
+pub(super) struct Doctor {
+    /// The placement whose hosts are looked at, before anything is deployed
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<String>,
+    /// The application's source tree [default: under deps/]
+    #[arg(long, value_name = "DIR", env = "MAESTRO_DSB")]
+    pub(super) app_dir: Option<PathBuf>,
+}
 
 #[derive(Args)]
 pub(super) struct Deps {

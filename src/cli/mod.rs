@@ -18,7 +18,7 @@ use crate::app::App;
 use crate::command::{self, Command, Selection};
 use crate::error::{Exit, Plain, Result};
 use crate::experiment::{TargetName, Variant};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::ui;
 
 /// What the arguments ask for.
@@ -234,7 +234,7 @@ fn command(sub: Sub, selection: Selection) -> Result<Option<Command>> {
             rounds: a.rounds,
         }),
         Sub::Bundle(a) => Command::Bundle(command::bundle::Request { dir: a.dir, out: a.out, verify: a.verify }),
-        Sub::Doctor(_) => Command::Doctor(command::doctor::Request { selection }),
+        Sub::Doctor(a) => Command::Doctor(command::doctor::Request { selection, config: a.config, app_dir: a.app_dir }),
         Sub::Deps(a) => match a.action {
             DepsAction::Fetch { url } => Command::Deps(command::deps::Request { selection, url }),
         },
@@ -362,9 +362,11 @@ fn delay(a: args::Delay, selection: Selection) -> Result<command::delay::Request
     })
 }
 
-/// One manual page per command, as `maestro-<command>.1`.
-fn man_pages(_dir: &Path) -> Result<()> {
-    Err(Plain::usage("manual pages are not available in this build").into())
+/// One manual page per command, as `maestro-<command>.1`, and `maestro.1`.
+fn man_pages(dir: &Path) -> Result<()> {
+    let failed = |source| StoreError::Write { path: dir.to_owned(), source };
+    std::fs::create_dir_all(dir).map_err(failed)?;
+    Ok(clap_mangen::generate_to(Cli::command(), dir).map_err(failed)?)
 }
 
 #[cfg(test)]

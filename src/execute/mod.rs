@@ -5,6 +5,7 @@ pub mod docker;
 pub mod embedded;
 pub mod gce;
 pub mod git;
+pub mod inspect;
 mod live;
 pub mod local;
 pub mod ssh;

@@ -97,7 +97,7 @@ struct Made {
 impl Made {
     fn of(site: &Site<'_>, variant: Variant) -> Result<Self> {
         let placement = Placement::parse(TargetName::Gsd, site.app, &site.deployment.config, site.placement)?;
-        let inventory = Arc::new(Inventory::of_placement(&placement, access(site)?));
+        let inventory = Arc::new(Inventory::of_placement(&placement, access(site.facts, site.options.strict)?));
         let stack = stack(site, &placement, variant)?;
         Ok(Made { placement, inventory, stack })
     }
@@ -114,8 +114,8 @@ impl Made {
     }
 }
 
-fn access(site: &Site<'_>) -> Result<Access> {
-    let file: SiteFile = match site.facts {
+fn access(facts: Option<&str>, strict: bool) -> Result<Access> {
+    let file: SiteFile = match facts {
         Some(text) => parse_yaml(Path::new("gsd/config.yml"), text)?,
         None => SiteFile::default(),
     };
@@ -127,7 +127,7 @@ fn access(site: &Site<'_>) -> Result<Access> {
         default_user: file.default_ssh_user,
         shared_path: file.nas_path,
         sudo: file.sudo,
-        strict: site.options.strict,
+        strict,
     })
 }
 
@@ -137,7 +137,16 @@ fn access(site: &Site<'_>) -> Result<Access> {
 /// Exit code 2 for a placement or a site file that cannot be used.
 pub(crate) fn inventory(site: &Site<'_>) -> Result<Inventory> {
     let placement = Placement::parse(TargetName::Gsd, site.app, &site.deployment.config, site.placement)?;
-    Ok(Inventory::of_placement(&placement, access(site)?))
+    Ok(Inventory::of_placement(&placement, access(site.facts, site.options.strict)?))
+}
+
+/// The hosts that the placement `text` of file `config` names; `facts` is the site's file.
+///
+/// # Errors
+/// As [`inventory`].
+pub(crate) fn inventory_of(app: &'static App, config: &str, text: &str, facts: Option<&str>) -> Result<Inventory> {
+    let placement = Placement::parse(TargetName::Gsd, app, config, text)?;
+    Ok(Inventory::of_placement(&placement, access(facts, false)?))
 }
 
 fn stack(site: &Site<'_>, placement: &Placement, variant: Variant) -> Result<Stack> {

@@ -179,3 +179,44 @@ fn completions_come_for_every_shell() {
         assert!(session.ok(&format!("completions {shell}")).stdout.contains("maestro"));
     }
 }
+
+#[test]
+fn doctor_says_what_mends_what_is_missing() {
+    let session = Session::new();
+    let fine = session.run("--embedded doctor --json");
+    let rows: serde_json::Value = serde_json::from_str(&fine.stdout).unwrap();
+    let verdict = |what: &str| {
+        let row = rows.as_array().unwrap().iter().find(|row| row["what"].as_str().unwrap().starts_with(what)).unwrap();
+        row["verdict"].as_str().unwrap().to_owned()
+    };
+    assert_eq!((verdict("working root"), verdict("deployment")), ("ok".to_owned(), "doubt".to_owned()));
+    assert_eq!(fine.code == 0, (verdict("port 8080") + &verdict("port 8082") + &verdict("port 16686")) == "okokok");
+
+    let hosts = session.run("--gsd socialNetworkMini doctor");
+    assert_eq!(hosts.code, 3);
+    assert!(hosts.stderr.starts_with("maestro: no run can start on `gsd` yet: hosts\n"), "{}", hosts.stderr);
+    assert!(hosts.stdout.contains("maestro --gsd socialNetworkMini doctor -config"), "{}", hosts.stdout);
+    let sources = session.run("--local socialNetwork doctor");
+    assert_eq!(sources.code, 3, "{}", sources.stdout);
+    for needle in ["maestro deps fetch", "upstream redis:latest", "Docker engine"] {
+        assert!(sources.stdout.contains(needle), "{needle}: {}", sources.stdout);
+    }
+    session.write("bad.yml", "manager: nowhere\n");
+    let placement = session.run("--gsd socialNetworkMini doctor -config bad.yml");
+    assert!(placement.code == 3 && placement.stdout.contains("bad.yml"), "{}", placement.stdout);
+}
+
+#[test]
+fn there_is_a_manual_page_for_every_command() {
+    let session = Session::new();
+    session.ok("man pages");
+    let names: Vec<String> = std::fs::read_dir(session.path("pages"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    for page in ["maestro.1", "maestro-deploy.1", "maestro-wkld.1", "maestro-bundle.1"] {
+        assert!(names.iter().any(|name| name == page), "{page} is not among {names:?}");
+    }
+    let page = std::fs::read_to_string(session.path("pages/maestro-wkld.1")).unwrap();
+    assert!(page.starts_with(".") && page.contains("requests"), "{page}");
+}

@@ -58,6 +58,47 @@ fn a_sweep_ends_with_verdict_runs_and_figure() {
     let status = session.ok(&format!("{SWEEP} --status"));
     assert!(status.stdout.contains("4 runs done, 0 left out, ended"), "{}", status.stdout);
     assert!(session.ok("--embedded info").stdout.contains("compose-post"));
+    a_bundle_holds_the_sweep_and_tells_when_it_no_longer_does(&session);
+}
+
+fn a_bundle_holds_the_sweep_and_tells_when_it_no_longer_does(session: &Session) {
+    let plan = session.ok("bundle sweeps/small-embedded --dry-run");
+    assert_eq!(plan.stdout, "write small-embedded.tar.zst of 4 runs and 1 figure\n");
+    assert_eq!(session.ok("bundle sweeps/small-embedded").stdout, "small-embedded.tar.zst\n");
+    let archive = std::fs::read(session.path("small-embedded.tar.zst")).unwrap();
+    session.ok("bundle sweeps/small-embedded -o again.tar.zst");
+    assert!(archive == std::fs::read(session.path("again.tar.zst")).unwrap(), "equal input, equal archive");
+    let checked = session.ok("bundle --verify small-embedded.tar.zst").stdout;
+    assert!(checked.ends_with("as listed, 1 figure drawn again and equal\n"), "{checked}");
+
+    let mut tar = tar::Archive::new(zstd::Decoder::new(&archive[..]).unwrap());
+    tar.unpack(session.path("open")).unwrap();
+    let commands = std::fs::read_to_string(session.path("open/small-embedded/commands.sh")).unwrap();
+    assert!(
+        commands.contains("maestro --embedded socialNetwork wkld -E compose-post -r 40 -d 1 -c 8 -t 1"),
+        "{commands}"
+    );
+    session.write("open/small-embedded/commands.sh", "true\n");
+    let mut tar = tar::Builder::new(zstd::Encoder::new(Vec::new(), 1).unwrap());
+    tar.append_dir_all("small-embedded", session.path("open/small-embedded")).unwrap();
+    session.write("changed.tar.zst", tar.into_inner().unwrap().finish().unwrap());
+    let broken = session.run("bundle --verify changed.tar.zst");
+    assert_eq!((broken.code, broken.stdout.as_str()), (4, ""));
+    let line = "maestro: `changed.tar.zst` does not hold: commands.sh: its content has changed\n";
+    assert_eq!(broken.stderr, line);
+
+    session.write("text.tar.zst", "no archive");
+    for (line, needle) in [
+        ("bundle --verify text.tar.zst", "`text.tar.zst` is no bundle"),
+        ("bundle --verify nowhere.tar.zst", "nowhere.tar.zst"),
+        ("bundle configs", "no run in"),
+    ] {
+        let refused = session.run(line);
+        assert_ne!(refused.code, 0, "{line}");
+        assert!(refused.stderr.contains(needle) && refused.stderr.lines().count() <= 2, "{line}: {}", refused.stderr);
+    }
+    let left: Vec<_> = std::fs::read_dir(session.root()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(left.iter().all(|name| !name.to_string_lossy().starts_with(".maestro-bundle")), "{left:?}");
 }
 
 #[test]
