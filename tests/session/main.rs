@@ -14,6 +14,7 @@ mod compare;
 mod compose;
 mod delay;
 mod docker;
+mod docs;
 mod embedded;
 mod engine;
 mod gather;
