@@ -243,7 +243,7 @@ pub fn verify(archive: &Path) -> Result<Checked> {
     let unpacked = zstd::Decoder::new(file).and_then(|tar| tar::Archive::new(tar).unpack(&staged.0));
     unpacked.map_err(|error| form(one_line(&error)))?;
     let root = only_folder(&staged.0).ok_or_else(|| form("it does not hold exactly one folder".into()))?;
-    let listed = listed(&root).map_err(|why| form(why))?;
+    let listed = listed(&root).map_err(form)?;
     let mut faults = wrong_sums(&root, &listed)?;
     let figures = if faults.is_empty() { wrong_figures(&root, &mut faults)? } else { 0 };
     if faults.is_empty() {
