@@ -1,5 +1,7 @@
 //! What the social network's endpoints send: the bodies and queries of its workload scripts, as data.
 
+use std::io::Write;
+
 use rand::RngExt;
 
 use super::graph::Graph;
@@ -116,10 +118,8 @@ fn compose_for_a_friend(draws: &mut Draws, graph: &Graph, _key: u64, out: &mut V
 }
 
 fn compose(draws: &mut Draws, user: u64, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"user_id=");
-    decimal(out, user);
-    out.extend_from_slice(b"&username=username_");
-    decimal(out, user);
+    // Writing into memory cannot fail.
+    write!(out, "user_id={user}&username=username_{user}").ok();
     out.extend_from_slice(b"&post_type=0&media_ids=%5B%5D&media_types=%5B%5D&text=");
     random_text(draws, out);
 }
@@ -148,26 +148,8 @@ fn read_by_key(_draws: &mut Draws, _graph: &Graph, key: u64, out: &mut Vec<u8>) 
 }
 
 fn read(user: u64, start: u64, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"user_id=");
-    decimal(out, user);
-    out.extend_from_slice(b"&start=");
-    decimal(out, start);
-    out.extend_from_slice(b"&stop=");
-    decimal(out, start + 10);
-}
-
-fn decimal(out: &mut Vec<u8>, n: u64) {
-    let mut digits = [0_u8; 20];
-    let (mut at, mut n) = (digits.len(), n);
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (n % 10) as u8;
-        n /= 10;
-        if n == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[at..]);
+    // Writing into memory cannot fail.
+    write!(out, "user_id={user}&start={start}&stop={}", start + 10).ok();
 }
 
 fn register(user: u64) -> Step {

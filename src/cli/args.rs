@@ -288,7 +288,7 @@ pub(super) struct Wkld {
     #[arg(short, long, default_value_t = 1)]
     pub(super) threads: usize,
     /// Offered rate over all clients, requests/s
-    #[arg(short, long, allow_hyphen_values = true, value_parser = rate, required_unless_present_any = ["ramp", "find_max"])]
+    #[arg(short, long, allow_hyphen_values = true, value_parser = rate)]
     pub(super) rate: Option<f64>,
     /// First part cut from every series, s
     #[arg(long, value_name = "S", default_value_t = 0.0, value_parser = not_negative)]

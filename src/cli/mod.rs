@@ -432,7 +432,6 @@ mod tests {
             ("maestro --embedded socialNetwork wkld -E compose-post -r -5", "greater than 0"),
             ("maestro --embedded socialNetwork wkld -E compose-post -r NaN", "not a number"),
             ("maestro --embedded socialNetwork wkld -E compose-post -r 1e12", "beyond any client"),
-            ("maestro --embedded socialNetwork wkld -E compose-post", "--rate"),
             ("maestro frobnicate", "unknown app or command `frobnicate`"),
         ] {
             let words = line.split_whitespace().map(OsString::from).collect();

@@ -7,11 +7,12 @@
 //! schedule   index -> due instant (pure)          source, script   what a request is made of
 //! client     one event loop per thread            response, tls    reading answers
 //! sample     histograms                           collect          seconds of all threads together
-//! report     what was measured, merged exactly    wrk2             wrk2's text, to the digit
+//! report     what was measured, merged exactly    export, wrk2     its files; wrk2's text, to the digit
 //! ```
 
 pub mod client;
 mod collect;
+pub mod export;
 pub mod probe;
 pub mod report;
 pub mod response;
@@ -35,7 +36,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Exit, Fault};
-use client::tally::{Interval, Totals};
+use client::tally::{Histograms, Interval, Totals};
 use client::{Ended, Engine, Share, Shared};
 use collect::Collector;
 use report::{REPORT_FORMAT, Report, Second, seconds};
@@ -50,7 +51,7 @@ pub enum Pace {
     /// Sleep to the nanosecond; poll when the gap is too short to sleep.
     #[default]
     Exact,
-    /// Send what is due within a millisecond together.
+    /// Send what is due within a millisecond together, and read the answers together (up to 0.2 ms late).
     Coarse,
     /// Poll all the time.
     Spin,
@@ -320,7 +321,7 @@ fn conduct<'a>(
     let open = AtomicU64::new(0);
     std::thread::scope(|scope| {
         let mut threads = Vec::new();
-        for (index, mut engine) in engines.into_iter().enumerate() {
+        for mut engine in engines {
             let (ready, go, open) = (&ready, &go, &open);
             let body = move || {
                 open.fetch_add(engine.open_all(OPEN_LIMIT) as u64, Ordering::Relaxed);
@@ -330,7 +331,6 @@ fn conduct<'a>(
             };
             // A thread that cannot be started would leave the others at the barrier; the standard library's spawn
             // ends the process in that case, as it should.
-            let _ = index;
             threads.push(scope.spawn(body));
         }
         ready.wait();
@@ -416,19 +416,8 @@ fn summarise(
         threads: workload.threads,
         connections: workload.connections,
         pace: workload.pace,
-        due: totals.due,
-        sent: totals.sent,
-        ok: totals.ok,
-        ok_in_time: totals.ok_in_time,
-        responses: totals.responses,
+        counts: totals.counts,
         errors: report::named(&totals.failures),
-        unsent: totals.unsent,
-        unanswered: totals.unanswered,
-        bytes: totals.bytes,
-        waited: totals.waited,
-        reopened: totals.reopened,
-        idle_closed: totals.idle_closed,
-        warmup_requests: totals.warmup,
         cpu_s: seconds(totals.cpu_ns),
         peak_rss_bytes: peak_rss(),
         interrupted,
@@ -436,7 +425,7 @@ fn summarise(
         probe: None,
         thread_rates: collector.thread_rates,
         timeline: collector.timeline,
-        histograms: report::histograms(totals, collector.latency),
+        histograms: Histograms { latency: collector.latency, ..totals.hist },
     }
 }
 

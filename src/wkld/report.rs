@@ -2,9 +2,8 @@
 
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
-use super::client::tally::{Failure, KINDS, Totals};
+use super::client::tally::{Counts, Failure, Histograms, KINDS};
 use super::probe::ProbeReport;
 use super::sample::{Hist, Packed};
 use super::schedule::SECOND;
@@ -31,49 +30,6 @@ pub struct Second {
     pub latency: Packed,
 }
 
-/// The histograms of a run, ns. Requests of the warm-up are in none of them.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Histograms {
-    /// Done - due of 2xx answers (in a sequence: done - end of the first request). Free of coordinated omission.
-    pub latency: Hist,
-    /// Done - sent of 2xx answers.
-    pub service: Hist,
-    /// Sent - due of all requests.
-    pub lag: Hist,
-    /// The part of the lag without a free connection: the server's doing.
-    pub lag_no_free_connection: Hist,
-    /// The part of the lag by the client's own lateness.
-    pub lag_woke_late: Hist,
-    /// Failure - due of failed requests.
-    pub failed: Hist,
-    /// Ages of requests without an end: lower bounds of their latencies.
-    pub unfinished: Hist,
-    /// Time to open a connection.
-    pub connect: Hist,
-    /// Of sequences: done - due of the first request.
-    pub first: Hist,
-    /// Of sequences: done of the second - due of the first.
-    pub whole: Hist,
-}
-
-impl Histograms {
-    fn each(&mut self) -> [&mut Hist; 10] {
-        [
-            &mut self.latency,
-            &mut self.service,
-            &mut self.lag,
-            &mut self.lag_no_free_connection,
-            &mut self.lag_woke_late,
-            &mut self.failed,
-            &mut self.unfinished,
-            &mut self.connect,
-            &mut self.first,
-            &mut self.whole,
-        ]
-    }
-}
-
 /// What a run measured. Counts leave the warm-up out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
@@ -95,32 +51,11 @@ pub struct Report {
     pub connections: usize,
     /// How requests were kept on time.
     pub pace: Pace,
-    /// Requests that were due.
-    pub due: u64,
-    /// Of these, written.
-    pub sent: u64,
-    /// Of these, answered 2xx.
-    pub ok: u64,
-    /// Of these, answered before the load's end (the drain left out).
-    pub ok_in_time: u64,
-    /// Complete responses of any status.
-    pub responses: u64,
+    /// Requests, answers, connections and bytes.
+    #[serde(flatten)]
+    pub counts: Counts,
     /// Failures by kind, only those that occurred.
     pub errors: IndexMap<String, u64>,
-    /// Due but never given a connection, when the drain ended.
-    pub unsent: u64,
-    /// Sent but not answered, when the drain ended.
-    pub unanswered: u64,
-    /// Bytes read.
-    pub bytes: u64,
-    /// Requests that waited because no connection was free.
-    pub waited: u64,
-    /// Connections opened during the load.
-    pub reopened: u64,
-    /// Idle connections that the server closed.
-    pub idle_closed: u64,
-    /// Requests of the warm-up, counted nowhere else.
-    pub warmup_requests: u64,
     /// CPU time of the sending threads, s.
     pub cpu_s: f64,
     /// Largest resident memory of a client's process, bytes.
@@ -157,12 +92,12 @@ pub enum Verdict {
 impl Report {
     /// Answers 2xx per second of the measured load; answers of the drain are not counted.
     pub fn throughput(&self) -> f64 {
-        self.ok_in_time as f64 / self.measured_s.max(1e-9)
+        self.counts.ok_in_time as f64 / self.measured_s.max(1e-9)
     }
 
     /// Due requests without an end.
     pub fn unfinished(&self) -> u64 {
-        self.unsent + self.unanswered
+        self.counts.unsent + self.counts.unanswered
     }
 
     /// Failures of all kinds.
@@ -217,12 +152,12 @@ impl Report {
                 "{} of {} due requests had no end when the drain ended ({} never got a connection); latencies from \
                  the {:.2} % quantile on are lower bounds",
                 self.unfinished(),
-                self.due,
-                self.unsent,
+                self.counts.due,
+                self.counts.unsent,
                 100.0 * self.exact_below()
             ));
         }
-        let share = self.waited as f64 / self.due.max(1) as f64;
+        let share = self.counts.waited as f64 / self.counts.due.max(1) as f64;
         if share > 0.01 {
             notes.push(format!(
                 "{:.1} % of the requests waited for a free connection, 99th percentile {:.3} ms",
@@ -232,7 +167,7 @@ impl Report {
         }
         if self.failures() > 0 {
             let kinds: Vec<String> = self.errors.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
-            notes.push(format!("{} of {} requests failed: {}", self.failures(), self.due, kinds.join(", ")));
+            notes.push(format!("{} of {} requests failed: {}", self.failures(), self.counts.due, kinds.join(", ")));
         }
         notes
     }
@@ -252,22 +187,7 @@ impl Report {
         if self.script_error.is_none() {
             self.script_error.clone_from(&other.script_error);
         }
-        for (count, more) in [
-            (&mut self.due, other.due),
-            (&mut self.sent, other.sent),
-            (&mut self.ok, other.ok),
-            (&mut self.ok_in_time, other.ok_in_time),
-            (&mut self.responses, other.responses),
-            (&mut self.unsent, other.unsent),
-            (&mut self.unanswered, other.unanswered),
-            (&mut self.bytes, other.bytes),
-            (&mut self.waited, other.waited),
-            (&mut self.reopened, other.reopened),
-            (&mut self.idle_closed, other.idle_closed),
-            (&mut self.warmup_requests, other.warmup_requests),
-        ] {
-            *count += more;
-        }
+        self.counts.add(&other.counts);
         add_errors(&mut self.errors, &other.errors);
         match (&mut self.probe, &other.probe) {
             (Some(ours), Some(theirs)) => ours.merge(theirs),
@@ -275,10 +195,7 @@ impl Report {
             (Some(_), None) => {}
         }
         self.thread_rates.extend_from_slice(&other.thread_rates);
-        let mut histograms = other.histograms.clone();
-        for (hist, more) in self.histograms.each().into_iter().zip(histograms.each()) {
-            hist.add(more);
-        }
+        self.histograms.add(&other.histograms);
         self.merge_timeline(&other.timeline);
     }
 
@@ -299,53 +216,6 @@ impl Report {
             }
         }
     }
-
-    /// The `load` section of `summary.json`: the report with percentiles worked out, without the seconds (they are in
-    /// `timeline.csv` and `latency.hlog`). Its schema is `docs/schema/summary-load.json`.
-    pub fn summary(&self) -> Value {
-        let mut value = serde_json::to_value(self).unwrap_or_default();
-        let Some(map) = value.as_object_mut() else { return value };
-        let histograms = map.remove("histograms").unwrap_or_default();
-        map.remove("timeline");
-        map.remove("thread_rates");
-        let h = &self.histograms;
-        map.insert("throughput".into(), json!(self.throughput()));
-        map.insert("unfinished".into(), json!(self.unfinished()));
-        map.insert("exact_below_quantile".into(), json!(self.exact_below()));
-        let (verdict, reasons) = match self.verdict() {
-            Verdict::Sound => ("sound", Vec::new()),
-            Verdict::Noted(notes) => ("noted", notes),
-            Verdict::ClientLimited(why) => ("client_limited", why),
-        };
-        map.insert("verdict".into(), json!(verdict));
-        map.insert("reasons".into(), json!(reasons));
-        for (name, hist) in [
-            ("latency_us", &self.latency_with_bounds()),
-            ("latency_answered_us", &h.latency),
-            ("service_us", &h.service),
-            ("lag_us", &h.lag),
-            ("lag_no_free_connection_us", &h.lag_no_free_connection),
-            ("lag_woke_late_us", &h.lag_woke_late),
-            ("failed_us", &h.failed),
-            ("connect_us", &h.connect),
-            ("sequence_first_us", &h.first),
-            ("sequence_whole_us", &h.whole),
-        ] {
-            if hist.count() > 0 {
-                map.insert(name.into(), percentiles(hist));
-            }
-        }
-        if let (Some(probe), Some(seen)) = (map.get_mut("probe").and_then(Value::as_object_mut), &self.probe) {
-            // The writes are in `probe.csv`.
-            probe.remove("writes");
-            if seen.visibility.count() > 0 {
-                probe.insert("visibility_us".into(), percentiles(&seen.visibility));
-            }
-        }
-        map.insert("thread_rates".into(), json!(self.thread_rates));
-        map.insert("histograms".into(), histograms);
-        value
-    }
 }
 
 fn add_errors(errors: &mut IndexMap<String, u64>, more: &IndexMap<String, u64>) {
@@ -354,92 +224,10 @@ fn add_errors(errors: &mut IndexMap<String, u64>, more: &IndexMap<String, u64>) 
     }
 }
 
-/// Count, mean, percentiles and maximum, us.
-fn percentiles(hist: &Hist) -> Value {
-    let us = |ns: u64| ns as f64 / 1000.0;
-    json!({
-        "count": hist.count(),
-        "mean": hist.mean() / 1000.0,
-        "min": us(hist.inner().min()),
-        "p50": us(hist.quantile(0.5)),
-        "p75": us(hist.quantile(0.75)),
-        "p90": us(hist.quantile(0.9)),
-        "p99": us(hist.quantile(0.99)),
-        "p99_9": us(hist.quantile(0.999)),
-        "p99_99": us(hist.quantile(0.9999)),
-        "max": us(hist.max()),
-    })
-}
-
 /// Failures that occurred, by name.
 pub(super) fn named(failures: &[u64; KINDS]) -> IndexMap<String, u64> {
     let occurred = Failure::ALL.iter().filter(|(kind, _)| failures[*kind as usize] > 0);
     occurred.map(|&(kind, name)| (name.to_owned(), failures[kind as usize])).collect()
-}
-
-/// What the report takes from the sum of all threads' totals.
-pub(super) fn histograms(totals: Totals, latency: Hist) -> Histograms {
-    Histograms {
-        latency,
-        service: totals.service,
-        lag: totals.lag,
-        lag_no_free_connection: totals.lag_busy,
-        lag_woke_late: totals.lag_late,
-        failed: totals.failed,
-        unfinished: totals.unfinished,
-        connect: totals.connect,
-        first: totals.first,
-        whole: totals.whole,
-    }
-}
-
-/// The per-second table.
-pub fn timeline_csv(seconds: &[Second]) -> String {
-    use std::fmt::Write;
-    let mut out = String::from("second,due,sent,ok,errors,p50_us,p90_us,p99_us");
-    for (_, name) in Failure::ALL {
-        out.push(',');
-        out.push_str(name);
-    }
-    out.push('\n');
-    for s in seconds {
-        let latency = s.latency.unpack();
-        let p = |q: f64| latency.quantile(q) as f64 / 1000.0;
-        let errors: u64 = s.errors.values().sum();
-        // Writing into a string cannot fail.
-        write!(out, "{},{},{},{},{errors}", s.second, s.due, s.sent, s.ok).ok();
-        if latency.count() > 0 {
-            write!(out, ",{:.1},{:.1},{:.1}", p(0.5), p(0.9), p(0.99)).ok();
-        } else {
-            out.push_str(",,,");
-        }
-        for (_, name) in Failure::ALL {
-            write!(out, ",{}", s.errors.get(name).copied().unwrap_or(0)).ok();
-        }
-        out.push('\n');
-    }
-    out
-}
-
-/// The interval log that HdrHistogram's tools read: one compressed histogram per second, values in ns.
-pub fn hlog(report: &Report) -> String {
-    use std::fmt::Write;
-    let start = report.started_us as f64 / 1e6;
-    let mut out = String::new();
-    // Writing into a string cannot fail.
-    write!(
-        out,
-        "#[Histogram log format version 1.3]\n#[StartTime: {start:.3} (seconds since epoch), UTC]\n\
-         #[BaseTime: {start:.3} (seconds since epoch)]\n\
-         \"StartTimestamp\",\"Interval_Length\",\"Interval_Max\",\"Interval_Compressed_Histogram\"\n"
-    )
-    .ok();
-    for s in &report.timeline {
-        // Interval maxima are in ms in these logs, whatever the unit of the histogram.
-        let max = s.latency.unpack().max() as f64 / 1e6;
-        writeln!(out, "{:.3},{:.3},{max:.3},{}", s.second as f64, 1.0, s.latency.as_str()).ok();
-    }
-    out
 }
 
 /// Nanoseconds as seconds.
@@ -449,8 +237,10 @@ pub(super) fn seconds(ns: u64) -> f64 {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::*;
     use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
 
     /// A report of a run in which nothing was due.
     pub(in crate::wkld) fn empty() -> Report {
@@ -466,10 +256,10 @@ pub(super) mod tests {
 
     fn with(latencies: &[u64], unfinished: &[u64]) -> Report {
         let mut report = empty();
-        report.due = (latencies.len() + unfinished.len()) as u64;
-        report.ok = latencies.len() as u64;
-        report.ok_in_time = report.ok;
-        report.unanswered = unfinished.len() as u64;
+        report.counts.due = (latencies.len() + unfinished.len()) as u64;
+        report.counts.ok = latencies.len() as u64;
+        report.counts.ok_in_time = report.counts.ok;
+        report.counts.unanswered = unfinished.len() as u64;
         latencies.iter().for_each(|&ns| report.histograms.latency.record(ns));
         unfinished.iter().for_each(|&ns| report.histograms.unfinished.record(ns));
         report
@@ -485,7 +275,7 @@ pub(super) mod tests {
         assert_eq!(again, report);
         let from_summary: Report = serde_json::from_value(report.summary()).unwrap();
         assert_eq!(from_summary.histograms, report.histograms);
-        assert_eq!((from_summary.due, from_summary.unfinished()), (3, 1));
+        assert_eq!((from_summary.counts.due, from_summary.unfinished()), (3, 1));
     }
 
     #[test]
@@ -528,7 +318,7 @@ pub(super) mod tests {
             both.extend(&b);
             let expected = with(&both, &b);
             prop_assert_eq!(&merged.histograms.latency, &expected.histograms.latency);
-            prop_assert_eq!((merged.due, merged.ok, merged.clients), (expected.due, expected.ok, 2));
+            prop_assert_eq!((merged.counts.due, merged.counts.ok, merged.clients), (expected.counts.due, expected.counts.ok, 2));
             prop_assert_eq!(merged.rate, 20.0);
         }
     }

@@ -85,7 +85,7 @@ impl Point {
     /// The point of a report at `rate`.
     pub fn of(rate: f64, report: &Report, objective: &Objective) -> Point {
         let latency_ns = report.latency_with_bounds().quantile(objective.quantile);
-        let goodput = report.ok_in_time as f64 / report.due.max(1) as f64;
+        let goodput = report.counts.ok_in_time as f64 / report.counts.due.max(1) as f64;
         let sound = !matches!(report.verdict(), super::report::Verdict::ClientLimited(_));
         let met = latency_ns <= objective.bound_ns && goodput >= GOODPUT;
         Point { rate, throughput: report.throughput(), goodput, latency_ns, met, sound }

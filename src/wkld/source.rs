@@ -1,5 +1,6 @@
 //! Where requests come from: bytes ready to be written, made ahead of their due time.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -193,25 +194,11 @@ fn append((call, prefix): &(Call, Vec<u8>), key: u64, draws: &mut Draws, body: &
     }
     body.clear();
     let key = (call.fill)(draws, key, body);
-    append_decimal(out, body.len());
+    // Writing into memory cannot fail.
+    write!(out, "{}", body.len()).ok();
     out.extend_from_slice(b"\r\n\r\n");
     out.extend_from_slice(body);
     key
-}
-
-/// Appends `n` in decimal digits, without a formatter.
-pub fn append_decimal(out: &mut Vec<u8>, n: usize) {
-    let mut digits = [0_u8; 20];
-    let (mut at, mut n) = (digits.len(), n);
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (n % 10) as u8;
-        n /= 10;
-        if n == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[at..]);
 }
 
 #[cfg(test)]

@@ -63,10 +63,8 @@ pub(crate) struct Request {
 
 /// Carries it out.
 pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
-    let workload = describe(&request)?;
-    workload.check()?;
     if let Some(url) = &request.url {
-        return drive_url(context, &request, workload, url).await;
+        return drive_url(context, &request, describe(&request)?, url).await;
     }
     let current = super::current(context, &request.selection)?;
     super::still_running(context, &current.deployment)?;
@@ -74,6 +72,7 @@ pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
     if let Some(EndpointKind::Steps(list)) = current.app.endpoint(&endpoint).map(|e| e.kind) {
         return tokio::task::block_in_place(|| steps::run(context, &current, &request, list));
     }
+    let workload = describe(&request)?;
     let assignment = assign(context, &request, workload, &current, &endpoint)?;
     if context.dry_run {
         ui::out(plan_line(&assignment));
@@ -90,7 +89,6 @@ pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
 /// Sends the workload and records it; the run's directory, for whoever goes on from there (`sweep`).
 pub(crate) async fn perform(context: &Context, request: Request) -> Result<RunDir> {
     let workload = describe(&request)?;
-    workload.check()?;
     let current = super::current(context, &request.selection)?;
     super::still_running(context, &current.deployment)?;
     let endpoint = endpoint_name(&current, &request)?;
@@ -221,7 +219,7 @@ fn trust(request: &Request) -> Result<Trust> {
     }
 }
 
-/// The workload that the options describe.
+/// The workload that the options describe, checked.
 fn describe(request: &Request) -> Result<Workload> {
     let ns = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
     let usage = |why: String| Plain::usage(why);
@@ -237,7 +235,7 @@ fn describe(request: &Request) -> Result<Workload> {
         }
         (None, None) => return Err(Plain::usage("no rate given").with_hint("add -r REQUESTS_PER_SECOND").into()),
     };
-    Ok(Workload {
+    let workload = Workload {
         pieces,
         arrivals: request.arrivals.parse().map_err(usage)?,
         seed: request.seed,
@@ -251,7 +249,9 @@ fn describe(request: &Request) -> Result<Workload> {
         start_at_us: request.start_at.map(|seconds| (seconds * 1e6) as i64),
         client: 0,
         clients: 1,
-    })
+    };
+    workload.check()?;
+    Ok(workload)
 }
 
 /// The endpoint's name; a script's own name when only a script is given.
@@ -329,8 +329,8 @@ fn show(context: &Context, report: &Report, dir: Option<&RunDir>) {
     ui::out(format!(
         "{} of {} requests ok, {:.2} requests/s; latency p50 {:.3} ms, p90 {:.3} ms, p99 {:.3} ms; \
          client late by {lag:.3} ms at p99 ({} pace)",
-        report.ok,
-        report.due,
+        report.counts.ok,
+        report.counts.due,
         report.throughput(),
         ms(0.5),
         ms(0.9),

@@ -14,7 +14,8 @@ use crate::store::{
     FORMAT, LoadCounts, Outcome, PlacementRef, RunDir, RunKey, RunRecord, Status, WorkloadRecord, create_exclusive,
     new_tag, write_atomic,
 };
-use crate::wkld::report::{Report, Verdict, hlog, timeline_csv};
+use crate::wkld::export::{hlog, timeline_csv};
+use crate::wkld::report::{Report, Verdict};
 use crate::wkld::{Workload, wrk2};
 
 /// Makes the run's directory and writes its record with status `running`.
@@ -102,9 +103,9 @@ pub(super) fn finish(
     record.started_us = report.started_us;
     record.ended_us = Some(report.ended_us);
     record.load = Some(LoadCounts {
-        due: report.due,
-        sent: report.sent,
-        ok: report.ok,
+        due: report.counts.due,
+        sent: report.counts.sent,
+        ok: report.counts.ok,
         errors: report.errors.clone(),
         unfinished: report.unfinished(),
         throughput: report.throughput(),
@@ -168,9 +169,9 @@ pub(crate) fn wrk2_text(report: &Report, url: &str, duration_s: f64) -> String {
         connections: report.connections,
         latency: &latency,
         thread_rates: &report.thread_rates,
-        requests: report.responses,
+        requests: report.counts.responses,
         runtime_s: report.measured_s,
-        bytes: report.bytes,
+        bytes: report.counts.bytes,
         socket_errors: [
             count(&["connect", "dns", "tls", "open_files"]),
             count(&["read", "protocol"]),

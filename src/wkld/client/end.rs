@@ -1,7 +1,7 @@
 //! Before the first request and after the last: opening connections, and what has no end when the drain is over.
 
 use super::conn::Phase;
-use super::{EVENTS, Ended, Engine, SECOND, clock, poll};
+use super::{EVENTS, Ended, Engine, SECOND, clock, take_events};
 
 /// How many connections are being opened at the same time.
 const OPENING_AT_ONCE: usize = 256;
@@ -27,7 +27,7 @@ impl Engine<'_> {
                 break;
             }
             events.clear();
-            poll(&self.epoll, &mut events, (deadline - self.now).min(SECOND / 10));
+            take_events(&self.epoll, &mut events, (deadline - self.now).min(SECOND / 10));
             self.now = clock();
             for event in &events {
                 self.handle(event.data.u64(), event.flags);
@@ -47,13 +47,13 @@ impl Engine<'_> {
         let age = |ready: u64| now.saturating_sub(ready);
         for conn in &self.conns {
             if matches!(conn.phase, Phase::Busy | Phase::Opening { busy: true }) && conn.job.measured {
-                self.totals.unanswered += u64::from(conn.job.pending);
-                self.totals.unfinished.record_n(age(conn.job.ready), u64::from(conn.job.pending));
+                self.totals.counts.unanswered += u64::from(conn.job.pending);
+                self.totals.hist.unfinished.record_n(age(conn.job.ready), u64::from(conn.job.pending));
             }
         }
         for follow in self.follows.drain(..).filter(|follow| follow.measured) {
-            self.totals.unsent += 1;
-            self.totals.unfinished.record(age(follow.ready));
+            self.totals.counts.unsent += 1;
+            self.totals.hist.unfinished.record(age(follow.ready));
         }
         let delayed = std::mem::take(&mut self.delayed);
         let parked = self.parked.drain(..).chain(delayed.into_values()).map(|parked| parked.head.due);
@@ -62,11 +62,15 @@ impl Engine<'_> {
         let (start, end, warm) = (self.start, self.end, self.warm);
         let never_made = self.share.dues.by_ref().map(|due| start + due);
         for due in rest.into_iter().chain(never_made.take_while(|&due| due < end)).filter(|&due| due >= warm) {
-            self.totals.due += 1;
-            self.totals.unsent += 1;
-            self.totals.unfinished.record(age(due));
+            self.totals.counts.due += 1;
+            self.totals.counts.unsent += 1;
+            self.totals.hist.unfinished.record(age(due));
         }
         self.totals.covered_ns = end.saturating_sub(warm);
+        let hist = &mut self.totals.hist;
+        for part in [&mut hist.lag_woke_late, &mut hist.lag_no_free_connection] {
+            part.record_n(0, hist.lag.count() - part.count());
+        }
         while now >= self.interval_end {
             self.turn_interval();
         }

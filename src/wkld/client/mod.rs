@@ -21,6 +21,7 @@ use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
+use std::time::Duration;
 
 use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec, epoll};
@@ -48,6 +49,12 @@ const SPIN_BELOW: u64 = 50_000;
 
 /// Requests that are due within one window of this length are sent together under coarse pace, ns.
 pub(super) const COARSE_WINDOW: u64 = 1_000_000;
+
+/// How long answers wait for others under coarse pace, ns.
+const COARSE_READ: u64 = 200_000;
+
+/// Waiting in epoll is rounded up to multiples of this, ns.
+const EPOLL_UNIT: u64 = 1_000_000;
 
 /// A wake-up later than this is a stall of the client, ns.
 const STALL: u64 = 100_000;
@@ -276,53 +283,71 @@ impl<'a> Engine<'a> {
         idle && self.now >= self.end || self.now >= self.end.saturating_add(self.drain())
     }
 
-    /// When the loop must look again although no event comes.
-    fn wake_at(&self) -> u64 {
-        let limit = if self.now < self.end { self.end } else { self.end.saturating_add(self.drain()) };
-        let wake = self.next_tick.min(limit.max(self.now));
-        let wake = self.delayed.first_key_value().map_or(wake, |(key, _)| wake.min(key.0.max(self.now)));
-        match self.head {
-            Some(head) if head.aside || self.can_send(head.made.host) => wake.min(head.due),
-            _ => wake,
-        }
+    /// When something is due that can be sent, if anything is.
+    fn sends_at(&self) -> Option<u64> {
+        let delayed = self.delayed.first_key_value().map(|(key, _)| key.0);
+        let head = self.head.filter(|head| head.aside || self.can_send(head.made.host)).map(|head| head.due);
+        delayed.into_iter().chain(head).min()
     }
 
     /// Sleeps until an event comes or a request is due, in the way of the pace.
     fn wait(&mut self, events: &mut Vec<epoll::Event>) {
         events.clear();
-        let mut wake = self.wake_at();
-        if self.shared.pace == Pace::Coarse {
-            wake = wake.next_multiple_of(COARSE_WINDOW);
-        }
+        let limit = if self.now < self.end { self.end } else { self.end.saturating_add(self.drain()) };
+        // When the loop must look again although no event comes.
+        let look = self.next_tick.min(limit);
+        let due = self.sends_at().filter(|&due| due < look);
+        let wake = match (due, self.shared.pace) {
+            (Some(due), Pace::Coarse) => due.next_multiple_of(COARSE_WINDOW),
+            (Some(due), _) => due,
+            (None, _) => self.now + look.saturating_sub(self.now).next_multiple_of(EPOLL_UNIT),
+        };
         let gap = wake.saturating_sub(self.now);
         let spin = match self.shared.pace {
             Pace::Spin => true,
             Pace::Exact => gap < SPIN_BELOW,
-            Pace::Coarse => gap == 0,
+            Pace::Coarse => false,
         };
-        let timeout = if spin { 0 } else { gap };
-        poll(&self.epoll, events, timeout);
+        if spin || gap == 0 {
+            take_events(&self.epoll, events, 0);
+        } else if due.is_some() {
+            if sleep_exactly(&self.epoll, gap) {
+                self.gather(wake);
+                take_events(&self.epoll, events, 0);
+            }
+        } else {
+            take_events(&self.epoll, events, gap);
+        }
         self.now = clock();
         if self.now > wake + STALL {
             self.stall = (wake, self.now);
         }
     }
-}
 
-/// Waits for events for at most `timeout` ns.
-fn poll(epoll: &OwnedFd, events: &mut Vec<epoll::Event>, timeout: u64) {
-    if timeout > 0 {
-        // Sleeping in `ppoll` keeps the nanoseconds on every kernel; waiting in epoll would round up to milliseconds.
-        let limit = Timespec { tv_sec: (timeout / SECOND) as i64, tv_nsec: (timeout % SECOND) as i64 };
-        let mut ready = [PollFd::new(epoll, PollFlags::IN)];
-        // After an error (a signal) the loop looks again.
-        if rustix::event::poll(&mut ready, Some(&limit)) == Ok(0) {
-            return;
+    /// Under coarse pace, lets the answers of a window come together after the first one, but not past `wake`.
+    fn gather(&self, wake: u64) {
+        if self.shared.pace == Pace::Coarse && self.active > 1 {
+            let pause = COARSE_READ.min(wake.saturating_sub(clock()));
+            std::thread::sleep(Duration::from_nanos(pause));
         }
     }
-    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-    // As above.
-    epoll::wait(epoll, spare_capacity(events), Some(&at_once)).ok();
+}
+
+/// Waits for events for at most `timeout` ns, rounded up to [`EPOLL_UNIT`], and takes them.
+fn take_events(epoll: &OwnedFd, events: &mut Vec<epoll::Event>, timeout: u64) {
+    // After an error (a signal) the loop looks again.
+    epoll::wait(epoll, spare_capacity(events), Some(&timespec(timeout))).ok();
+}
+
+/// Waits for events for at most `timeout` ns; true when there are some. `ppoll` keeps the nanoseconds on every kernel;
+/// epoll does not.
+fn sleep_exactly(epoll: &OwnedFd, timeout: u64) -> bool {
+    // After an error (a signal) the loop looks again.
+    rustix::event::poll(&mut [PollFd::new(epoll, PollFlags::IN)], Some(&timespec(timeout))) != Ok(0)
+}
+
+fn timespec(ns: u64) -> Timespec {
+    Timespec { tv_sec: (ns / SECOND) as i64, tv_nsec: (ns % SECOND) as i64 }
 }
 
 /// CPU time of this thread, ns.

@@ -85,7 +85,7 @@ impl Engine<'_> {
                 }
                 Ok(n) => {
                     if self.now >= self.warm {
-                        self.totals.bytes += n as u64;
+                        self.totals.counts.bytes += n as u64;
                     }
                     if self.conns[id as usize].tls.is_some() {
                         self.decrypt(id, &buffer[..n]);
@@ -204,7 +204,7 @@ impl Engine<'_> {
         let good = (200..300).contains(&status);
         if good && let Some(key) = job.then {
             if job.measured {
-                self.totals.first.record(now - job.due);
+                self.totals.hist.first.record(now - job.due);
             }
             self.follows.push_back(Follow { due: job.due, ready: now, key, measured: job.measured });
             return;
@@ -212,15 +212,15 @@ impl Engine<'_> {
         if !job.measured {
             return;
         }
-        self.totals.responses += 1;
+        self.totals.counts.responses += 1;
         if !good {
             return self.count_failure(job, Failure::of_status(status), 1);
         }
-        self.totals.ok += 1;
-        self.totals.ok_in_time += u64::from(now <= self.end);
-        self.totals.service.record(now.saturating_sub(job.sent));
+        self.totals.counts.ok += 1;
+        self.totals.counts.ok_in_time += u64::from(now <= self.end);
+        self.totals.hist.service.record(now.saturating_sub(job.sent));
         if job.second {
-            self.totals.whole.record(now.saturating_sub(job.due));
+            self.totals.hist.whole.record(now.saturating_sub(job.due));
         }
         self.interval.ok += 1;
         self.interval.latency.record(now.saturating_sub(job.ready));
@@ -230,7 +230,7 @@ impl Engine<'_> {
         if job.measured {
             self.totals.failures[kind as usize] += u64::from(requests);
             self.interval.failures[kind as usize] += u64::from(requests);
-            self.totals.failed.record_n(self.now.saturating_sub(job.ready), u64::from(requests));
+            self.totals.hist.failed.record_n(self.now.saturating_sub(job.ready), u64::from(requests));
         }
     }
 
@@ -247,7 +247,7 @@ impl Engine<'_> {
     fn fail_unless_idle(&mut self, id: u32, kind: Failure) {
         let conn = &self.conns[id as usize];
         if conn.phase == Phase::Idle {
-            self.totals.idle_closed += 1;
+            self.totals.counts.idle_closed += 1;
             let pool = conn.pool;
             self.pools[pool].idle.retain(|&other| other != id);
             self.close(id);

@@ -58,7 +58,7 @@ impl Engine<'_> {
     fn nothing_to_send(&mut self, head: Head) {
         let measured = head.due >= self.warm;
         let job = Job { due: head.due, ready: head.due, pending: 1, measured, ..Job::default() };
-        self.totals.due += u64::from(measured);
+        self.totals.counts.due += u64::from(measured);
         self.count_failure(&job, Failure::Script, 1);
     }
 
@@ -207,7 +207,7 @@ impl Engine<'_> {
     /// Splits a request's lateness into the wait for a connection and the client's own.
     fn note_lag(&mut self, job: &Job, pool: usize) {
         if !job.measured {
-            self.totals.warmup += u64::from(job.pending);
+            self.totals.counts.warmup_requests += u64::from(job.pending);
             return;
         }
         let lag = job.sent.saturating_sub(job.due);
@@ -216,11 +216,16 @@ impl Engine<'_> {
         let stalled = self.stall.1.min(job.sent).saturating_sub(self.stall.0.max(job.due));
         let late = (lag - busy).max(stalled);
         let totals = &mut self.totals;
-        totals.due += u64::from(job.pending);
-        totals.lag.record(lag);
-        totals.lag_late.record(late);
-        totals.lag_busy.record(lag - late);
-        totals.waited += u64::from(busy > 0);
+        totals.counts.due += u64::from(job.pending);
+        totals.hist.lag.record(lag);
+        // Mostly one of the two parts is 0; the zeros are entered together at the end.
+        if late > 0 {
+            totals.hist.lag_woke_late.record(late);
+        }
+        if lag > late {
+            totals.hist.lag_no_free_connection.record(lag - late);
+        }
+        totals.counts.waited += u64::from(busy > 0);
     }
 
     /// Writes a request on an open connection.
@@ -228,7 +233,7 @@ impl Engine<'_> {
         let conn = &mut self.conns[id as usize];
         conn.phase = Phase::Busy;
         if conn.job.measured {
-            self.totals.sent += u64::from(conn.job.pending);
+            self.totals.counts.sent += u64::from(conn.job.pending);
             self.interval.sent += u64::from(conn.job.pending);
         }
         if let Some(tls) = &mut conn.tls {
@@ -328,10 +333,10 @@ impl Engine<'_> {
     pub(super) fn opened(&mut self, id: u32) {
         let now = self.now;
         let conn = &mut self.conns[id as usize];
-        self.totals.connect.record(now.saturating_sub(conn.opened_at));
+        self.totals.hist.connect.record(now.saturating_sub(conn.opened_at));
         if conn.phase == (Phase::Opening { busy: true }) {
             let bytes = std::mem::take(&mut conn.queued);
-            self.totals.reopened += 1;
+            self.totals.counts.reopened += 1;
             self.put(id, &bytes);
             let conn = &mut self.conns[id as usize];
             conn.queued = bytes;

@@ -1,5 +1,7 @@
 //! What one thread counts: totals of the run, and the current second.
 
+use serde::{Deserialize, Serialize};
+
 use crate::wkld::sample::Hist;
 
 /// Why a request failed. The names are keys in reports.
@@ -87,24 +89,22 @@ impl Interval {
     }
 }
 
-/// Counts of one thread over the run, warm-up excluded.
-#[derive(Clone, Debug, Default)]
-pub struct Totals {
+/// What is counted over a run, warm-up excluded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
     /// Requests that were due.
     pub due: u64,
-    /// Written completely or in part.
+    /// Of these, written completely or in part.
     pub sent: u64,
-    /// Answered 2xx.
+    /// Of these, answered 2xx.
     pub ok: u64,
-    /// Of these, answered before the end of the load.
+    /// Of these, answered before the load's end (the drain left out).
     pub ok_in_time: u64,
     /// Complete responses of any status.
     pub responses: u64,
-    /// Failed, by kind.
-    pub failures: [u64; KINDS],
-    /// Still without a connection when the drain ended.
+    /// Due but never given a connection, when the drain ended.
     pub unsent: u64,
-    /// Still without an answer when the drain ended.
+    /// Sent but not answered, when the drain ended.
     pub unanswered: u64,
     /// Bytes read.
     pub bytes: u64,
@@ -114,35 +114,13 @@ pub struct Totals {
     pub reopened: u64,
     /// Idle connections that the server closed.
     pub idle_closed: u64,
-    /// Requests of the warm-up.
-    pub warmup: u64,
-    /// Done - sent of 2xx answers.
-    pub service: Hist,
-    /// Sent - due.
-    pub lag: Hist,
-    /// Its part without a free connection.
-    pub lag_busy: Hist,
-    /// Its part by the client's own lateness.
-    pub lag_late: Hist,
-    /// Failure - due of failed requests.
-    pub failed: Hist,
-    /// Age of what had no end when the drain ended: lower bounds of latencies.
-    pub unfinished: Hist,
-    /// Time to open a connection.
-    pub connect: Hist,
-    /// Done - due of the first requests of sequences.
-    pub first: Hist,
-    /// End of the second - due of the first, of sequences.
-    pub whole: Hist,
-    /// CPU time of the thread, ns.
-    pub cpu_ns: u64,
-    /// Measured length of its load (shorter than planned when it was ended), ns.
-    pub covered_ns: u64,
+    /// Requests of the warm-up, counted nowhere else.
+    pub warmup_requests: u64,
 }
 
-impl Totals {
-    /// Adds what another thread counted.
-    pub fn add(&mut self, other: &Totals) {
+impl Counts {
+    /// Adds what another thread or client counted.
+    pub fn add(&mut self, other: &Counts) {
         for (count, more) in [
             (&mut self.due, other.due),
             (&mut self.sent, other.sent),
@@ -155,20 +133,48 @@ impl Totals {
             (&mut self.waited, other.waited),
             (&mut self.reopened, other.reopened),
             (&mut self.idle_closed, other.idle_closed),
-            (&mut self.warmup, other.warmup),
-            (&mut self.cpu_ns, other.cpu_ns),
+            (&mut self.warmup_requests, other.warmup_requests),
         ] {
             *count += more;
         }
-        self.covered_ns = self.covered_ns.max(other.covered_ns);
-        for (count, more) in self.failures.iter_mut().zip(other.failures) {
-            *count += more;
-        }
+    }
+}
+
+/// The histograms of a run, ns. Requests of the warm-up are in none of them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Histograms {
+    /// Done - due of 2xx answers (in a sequence: done - end of the first request). Free of coordinated omission.
+    pub latency: Hist,
+    /// Done - sent of 2xx answers.
+    pub service: Hist,
+    /// Sent - due of all requests.
+    pub lag: Hist,
+    /// The part of the lag without a free connection: the server's doing.
+    pub lag_no_free_connection: Hist,
+    /// The part of the lag by the client's own lateness.
+    pub lag_woke_late: Hist,
+    /// Failure - due of failed requests.
+    pub failed: Hist,
+    /// Ages of requests without an end: lower bounds of their latencies.
+    pub unfinished: Hist,
+    /// Time to open a connection.
+    pub connect: Hist,
+    /// Of sequences: done - due of the first request.
+    pub first: Hist,
+    /// Of sequences: done of the second - due of the first.
+    pub whole: Hist,
+}
+
+impl Histograms {
+    /// Adds another thread's or client's; the result is what one of all samples would be.
+    pub fn add(&mut self, other: &Histograms) {
         for (hist, more) in [
+            (&mut self.latency, &other.latency),
             (&mut self.service, &other.service),
             (&mut self.lag, &other.lag),
-            (&mut self.lag_busy, &other.lag_busy),
-            (&mut self.lag_late, &other.lag_late),
+            (&mut self.lag_no_free_connection, &other.lag_no_free_connection),
+            (&mut self.lag_woke_late, &other.lag_woke_late),
             (&mut self.failed, &other.failed),
             (&mut self.unfinished, &other.unfinished),
             (&mut self.connect, &other.connect),
@@ -176,6 +182,34 @@ impl Totals {
             (&mut self.whole, &other.whole),
         ] {
             hist.add(more);
+        }
+    }
+}
+
+/// What one thread measured over the run.
+#[derive(Clone, Debug, Default)]
+pub struct Totals {
+    /// Its counts.
+    pub counts: Counts,
+    /// Failed requests, by kind.
+    pub failures: [u64; KINDS],
+    /// Its histograms; that of latency stays empty, because latencies go into the seconds.
+    pub hist: Histograms,
+    /// CPU time of the thread, ns.
+    pub cpu_ns: u64,
+    /// Measured length of its load (shorter than planned when it was ended), ns.
+    pub covered_ns: u64,
+}
+
+impl Totals {
+    /// Adds what another thread measured.
+    pub fn add(&mut self, other: &Totals) {
+        self.counts.add(&other.counts);
+        self.hist.add(&other.hist);
+        self.cpu_ns += other.cpu_ns;
+        self.covered_ns = self.covered_ns.max(other.covered_ns);
+        for (count, more) in self.failures.iter_mut().zip(other.failures) {
+            *count += more;
         }
     }
 }

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::WkldError;
 use super::report::Report;
 use super::response::Capture;
-use super::source::{Broken, Made, Source, append_decimal};
+use super::source::{Broken, Made, Source};
 use super::url::{Host, Url};
 use state::ThreadHandle;
 
@@ -321,8 +321,7 @@ fn find(bytes: &[u8], part: &[u8]) -> Option<usize> {
 fn key(url: &Url) -> Vec<u8> {
     let mut key = url.authority().into_bytes();
     if !key.ends_with(format!(":{}", url.port).as_bytes()) && !matches!(url.port, 80 | 443) {
-        key.push(b':');
-        append_decimal(&mut key, url.port.into());
+        key.extend_from_slice(format!(":{}", url.port).as_bytes());
     }
     key
 }

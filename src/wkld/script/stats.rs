@@ -16,8 +16,8 @@ pub(super) fn of(lua: &Lua, report: &Report) -> mlua::Result<(Table, Stats, Stat
     errors.set("timeout", count(&["timeout"]))?;
     let summary = lua.create_table()?;
     summary.set("duration", report.measured_s * 1e6)?;
-    summary.set("requests", report.responses)?;
-    summary.set("bytes", report.bytes)?;
+    summary.set("requests", report.counts.responses)?;
+    summary.set("bytes", report.counts.bytes)?;
     summary.set("errors", errors)?;
     let latency = report.latency_with_bounds();
     let us = latency.inner().iter_recorded().map(|step| (step.value_iterated_to() / 1000, step.count_at_value()));

@@ -1,5 +1,6 @@
 //! Load is offered to real servers of the tests' own; what was measured is read back from the run's files.
 
+mod accuracy;
 mod clients;
 mod faults;
 mod scripts;
@@ -221,6 +222,7 @@ fn unusable_requests_are_refused_in_one_line() {
         ("-E compose-post -r 10 -d 5 --warmup 5", "a warm-up of 5 s leaves nothing of 5 s"),
         ("-E compose-post --ramp 5:x", "ramp piece `5:x`: `x` is not a rate"),
         ("-r 10", "no endpoint given"),
+        ("-E compose-post", "no rate given"),
         ("-E compose-post -r 10 -c 4 --max-connections 2", "at most 2 connections is less than the 4"),
         ("-E compose-post -r 10 --start-at 1", "has passed"),
         ("-r 10 --url ftp://x", "scheme `ftp`"),
@@ -263,7 +265,7 @@ fn the_social_graph_is_registered_and_followed() {
     let server = Server::start(|request| if request.contains("username=username_962&") { status(500) } else { ok("") });
     let session = deployed(&server.url(), &server.url());
     session.write("datasets/social-graph/socfb-Reed98/socfb-Reed98.mtx", "4 4 3\n2 1\n3 1\n4 2\n");
-    let done = session.ok(&format!("{WKLD} -E init-social-graph -r 1"));
+    let done = session.ok(&format!("{WKLD} -E init-social-graph"));
     assert_eq!(done.stdout, "Registered 4 users successfully\n3 edges finished\n");
     let seen = server.seen();
     assert_eq!(seen.iter().filter(|r| r.starts_with("POST /wrk2-api/user/register ")).count(), 4);
