@@ -3,6 +3,8 @@
 //! Nothing is copied while a head arrives in one piece (the usual case); a head that is cut in two is kept until the
 //! rest comes. Bodies are counted and skipped.
 
+use std::mem::MaybeUninit;
+
 use httparse::Status;
 
 /// The longest head that is accepted, bytes.
@@ -74,11 +76,21 @@ pub struct Response {
     keep_alive: bool,
     no_body: bool,
     begun: bool,
+    /// The last head that came in one piece: most heads of a connection are the same to the byte.
+    known: Option<(Vec<u8>, Head)>,
 }
 
 impl Default for Response {
     fn default() -> Self {
-        Response { state: State::Head, stash: Vec::new(), status: 0, keep_alive: true, no_body: false, begun: false }
+        Response {
+            state: State::Head,
+            stash: Vec::new(),
+            status: 0,
+            keep_alive: true,
+            no_body: false,
+            begun: false,
+            known: None,
+        }
     }
 }
 
@@ -149,7 +161,19 @@ impl Response {
     /// Reads a head: how much of `input` it took and whether the response ends with it; none when it is not complete.
     fn head(&mut self, input: &[u8], capture: Option<&mut Capture>) -> Result<Option<(usize, bool)>, Malformed> {
         if self.stash.is_empty() {
+            // A head ends with its empty line, so that what begins with a known head has that head.
+            if capture.is_none()
+                && let Some((bytes, head)) = &self.known
+                && input.starts_with(bytes)
+            {
+                let (used, head) = (bytes.len(), *head);
+                return self.apply(head).map(|done| Some((used, done)));
+            }
             if let Some((used, head)) = Head::parse(input, capture)? {
+                let (bytes, known) = self.known.get_or_insert((Vec::new(), head));
+                bytes.clear();
+                bytes.extend_from_slice(&input[..used]);
+                *known = head;
                 return self.apply(head).map(|done| Some((used, done)));
             }
             self.stash.extend_from_slice(input);
@@ -259,6 +283,7 @@ enum Framing {
 }
 
 /// What a head says about the response.
+#[derive(Clone, Copy, Debug)]
 struct Head {
     status: u16,
     keep_alive: bool,
@@ -268,9 +293,10 @@ struct Head {
 impl Head {
     /// Parses a head at the start of `bytes`: its length and content; none when it is not complete.
     fn parse(bytes: &[u8], capture: Option<&mut Capture>) -> Result<Option<(usize, Head)>, Malformed> {
-        let mut fields = [httparse::EMPTY_HEADER; FIELD_LIMIT];
-        let mut parsed = httparse::Response::new(&mut fields);
-        let length = match parsed.parse(bytes) {
+        let mut fields = [const { MaybeUninit::uninit() }; FIELD_LIMIT];
+        let mut parsed = httparse::Response::new(&mut []);
+        let parser = httparse::ParserConfig::default();
+        let length = match parser.parse_response_with_uninit_headers(&mut parsed, bytes, &mut fields) {
             Ok(Status::Complete(length)) => length,
             Ok(Status::Partial) => return Ok(None),
             Err(httparse::Error::TooManyHeaders) => return Err(Malformed::HeadTooLong),
@@ -335,3 +361,6 @@ fn has_token(value: &[u8], token: &[u8]) -> bool {
 fn last_token(value: &[u8]) -> &[u8] {
     value.rsplit(|&b| b == b',').next().unwrap_or_default().trim_ascii()
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,6 +24,7 @@ mod harness;
 #[path = "../hosts/mod.rs"]
 mod hosts;
 mod local;
+mod mutations;
 mod plot;
 mod registry;
 mod report;
