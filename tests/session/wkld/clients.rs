@@ -117,9 +117,10 @@ fn the_highest_rate_is_found_and_every_step_kept() {
     let done = session.ok(&line);
     let found: Value = serde_json::from_str(&done.stdout).unwrap();
     let max = found["max_rate"].as_f64().unwrap();
-    assert!((60.0..=260.0).contains(&max), "{found}");
+    assert!((1.0..=260.0).contains(&max), "{found}");
     let curve = found["curve"].as_array().unwrap();
-    assert!(curve.iter().any(|p| p["met"] == false) && curve.len() >= 4, "{found}");
+    let met = |wanted: bool| curve.iter().filter(|p| p["met"] == wanted).map(|p| p["rate"].as_f64().unwrap());
+    assert!(met(true).fold(0.0, f64::max) == max && met(false).count() > 0, "{found}");
     let csv = std::fs::read_to_string(last_run(&session).file("curve.csv")).unwrap();
     assert_eq!(csv.lines().count(), curve.len() + 1);
     let done = session.run(&format!("{WKLD} -E compose-post --find-max --slo p99=fast -d 1"));
@@ -153,7 +154,8 @@ fn the_probe_sees_when_a_post_shows() {
     let probe = &load["probe"];
     let probed = probe["probed"].as_u64().unwrap();
     assert!((8..=32).contains(&probed), "{probe}");
-    assert_eq!((probe["first_misses"].as_u64(), probe["never"].as_u64()), (Some(probed), Some(0)), "{probe}");
+    let misses = probe["first_misses"].as_u64().unwrap();
+    assert!((1..=probed).contains(&misses) && probe["never"] == 0, "{probe}");
     assert!(probe["visibility_us"]["min"].as_f64().unwrap() > 70_000.0, "{probe}");
     assert_eq!(load["due"], 40, "probes are no requests of the schedule");
     let csv = std::fs::read_to_string(run.file("probe.csv")).unwrap();

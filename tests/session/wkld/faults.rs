@@ -85,6 +85,23 @@ fn a_server_that_never_answers_is_a_timeout() {
 }
 
 #[test]
+fn a_half_open_connection_is_replaced() {
+    let url = raw(|mut conn, _| {
+        if request(&mut conn) {
+            answer(&mut conn);
+            conn.shutdown(std::net::Shutdown::Write).ok();
+            // It still listens, but will never say anything again.
+            while request(&mut conn) {}
+        }
+    });
+    let load = summary(&url, "-r 20 -d 1 -c 2");
+    let (ok, read) = (load["ok"].as_u64().unwrap(), load["errors"]["read"].as_u64().unwrap_or(0));
+    assert_eq!(ok + read, 20, "{load}");
+    assert!(ok >= 3 && load["idle_closed"].as_u64().unwrap() >= 1, "{load}");
+    assert!(load["reopened"].as_u64().unwrap() >= 1, "{load}");
+}
+
+#[test]
 fn slow_headers_are_read_until_the_timeout() {
     let url = raw(|mut conn, number| {
         let pause = if number == 0 { 5 } else { 60 };
