@@ -1,0 +1,116 @@
+#!/usr/bin/env bash
+# What the load generator says against what is known: the schedule as the server sees it, latencies of a server that
+# freezes, of a client that was stopped, and of a run that ends inside a freeze.
+#
+# usage: benches/accuracy.sh [PART...]      PART: schedule poisson freeze stall end   (all without one)
+#        MAESTRO=path TOOLS=dir             programs: default target/release/maestro and target/release/examples
+#        CLIENT_CPU=0 SERVER_CPU=1          where they run
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. deps/packages.sh
+
+maestro=${MAESTRO:-target/release/maestro}
+tools=${TOOLS:-target/release/examples}
+client="taskset -c ${CLIENT_CPU:-0}"
+server="taskset -c ${SERVER_CPU:-1}"
+parts=${*:-schedule poisson freeze stall end}
+
+install_packages "jq util-linux" || true
+work=$(mktemp -d)
+trap 'kill $(jobs -p) 2>/dev/null || true; rm -rf "$work"' EXIT
+
+# serve OPTIONS...: a fresh server; its address in $url.
+serve() {
+    rm -f "$work/port" "$work/log"
+    $server "$tools/tinysrv" "$@" >"$work/port" &
+    serving=$!
+    until [ -s "$work/port" ]; do sleep 0.05; done
+    url=http://127.0.0.1:$(cat "$work/port")/
+}
+
+unserve() {
+    kill "$serving"
+    wait "$serving" 2>/dev/null || true
+}
+
+# load RATE SECONDS OPTIONS...: 16 connections, one thread; the summary in $work/summary.
+load() { $client "$maestro" --json wkld --url "$url" -r "$1" -d "$2" -c 16 -t 1 "${@:3}" >"$work/summary"; }
+
+# Deviation from the ideal grid (the median offset removed) and gaps, from the server's arrival stamps.
+grid() {
+    local ns
+    ns=$(awk -v rate="$1" 'BEGIN {printf "%.6f", 1e9 / rate}')
+    sort -n "$work/log" | awk -v gap="$ns" 'NR == 1 {first = $1} {printf "%.0f\n", $1 - first - (NR - 1) * gap}' >"$work/offsets"
+    local median
+    median=$(sort -n "$work/offsets" | awk '{a[NR] = $1} END {print a[int((NR + 1) / 2)]}')
+    awk -v m="$median" '{d = $1 - m; print d < 0 ? -d : d}' "$work/offsets" | sort -n |
+        awk '{a[NR] = $1} END {printf "deviation p50 %.1f us, p99 %.1f us, ", a[int(NR * 0.5 + 0.5)] / 1e3, a[int(NR * 0.99 + 0.5)] / 1e3}'
+    variation
+}
+
+variation() {
+    sort -n "$work/log" | awk 'NR > 1 {g = $1 - last; n++; s += g; q += g * g} {last = $1}
+        END {m = s / n; printf "coefficient of variation %.3f over %d arrivals\n", sqrt(q / n - m * m) / m, NR}'
+}
+
+schedule() {
+    for rate in 1000 10000; do
+        for pace in ${PACES:-exact coarse spin}; do
+            serve --log "$work/log"
+            load $rate 6 --pace "$pace"
+            unserve
+            printf '%5d/s %-7s ' $rate "$pace"
+            grid $rate
+        done
+    done
+}
+
+poisson() {
+    for rate in 1000 10000; do
+        serve --log "$work/log"
+        load $rate 10 --arrivals poisson
+        unserve
+        printf '%5d/s poisson ' $rate
+        variation
+    done
+}
+
+# shown NAME TRUTH: percentiles beside what they must be.
+shown() {
+    jq -r '"p50 \(.latency_us.p50 / 1000) p90 \(.latency_us.p90 / 1000) p99 \(.latency_us.p99 / 1000) p99.9 \(.latency_us.p99_9 / 1000) mean \(.latency_us.mean / 1000) ms; \(.ok) answers, \(.unfinished) unfinished, verdict \(.verdict)"' \
+        "$work/summary" | sed "s/^/$1: /"
+    echo "    truth: $2"
+}
+
+freeze() {
+    serve
+    load 1000 4
+    unserve
+    shown "no freeze" "service time"
+    serve --freeze 5000,1000,0
+    load 1000 20
+    unserve
+    shown "frozen 1 s of every 5 s" "p50 as without freeze, p90 500, p99 950, p99.9 995, mean 100 ms"
+}
+
+stall() {
+    serve
+    $client "$maestro" --json wkld --url "$url" -r 1000 -d 20 -c 16 -t 1 >"$work/summary" &
+    local generator=$!
+    sleep 10
+    kill -STOP $generator
+    sleep 1
+    kill -CONT $generator
+    wait $generator
+    unserve
+    shown "client stopped for 1 s of 20 s" "p90 service time, p99 800, p99.9 980, mean 25 ms"
+}
+
+end() {
+    serve --freeze-from 2100
+    load 1000 3 --drain 0
+    unserve
+    shown "frozen from 2.1 s to the end at 3 s" "900 of 3000 without an end, p99 at least 870 ms"
+}
+
+for part in $parts; do $part; done
