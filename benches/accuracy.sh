@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # What the load generator says against what is known: the schedule as the server sees it, latencies of a server that
-# freezes, of a client that was stopped, and of a run that ends inside a freeze.
+# freezes, of a client that was stopped, and of a run that ends inside a freeze; and what the consistency probe costs the
+# schedule of the built-in miniature.
 #
-# usage: benches/accuracy.sh [PART...]      PART: schedule poisson freeze stall end   (all without one)
+# usage: benches/accuracy.sh [PART...]      PART: schedule poisson freeze stall end probe   (all without one)
 #        MAESTRO=path TOOLS=dir             programs: default target/release/maestro and target/release/examples
 #        CLIENT_CPU=0 SERVER_CPU=1          where they run
 set -euo pipefail
@@ -13,7 +14,7 @@ maestro=${MAESTRO:-target/release/maestro}
 tools=${TOOLS:-target/release/examples}
 client="taskset -c ${CLIENT_CPU:-0}"
 server="taskset -c ${SERVER_CPU:-1}"
-parts=${*:-schedule poisson freeze stall end}
+parts=${*:-schedule poisson freeze stall end probe}
 
 install_packages "jq util-linux" || true
 work=$(mktemp -d)
@@ -111,6 +112,24 @@ end() {
     load 1000 3 --drain 0
     unserve
     shown "frozen from 2.1 s to the end at 3 s" "900 of 3000 without an end, p99 at least 870 ms"
+}
+
+# The miniature's compose-post with and without the probe, in turn.
+probe() {
+    local site=$work/site binary here=$PWD
+    binary=$(realpath "$maestro")
+    mkdir -p "$site"
+    cd "$site"
+    $server "$binary" --embedded socialNetwork deploy -config "$here/configs/embedded/socialNetwork/us-eu.yml" -clients 1 >/dev/null
+    $server "$binary" --embedded socialNetwork run >/dev/null
+    for round in 1 2 3; do
+        for fraction in 0 0.1; do
+            $client "$binary" --embedded socialNetwork --json wkld -E compose-post -r 500 -d 5 -c 16 --probe $fraction >"$work/run"
+            jq -r '"probe '$fraction': woke late p50 \(.lag_woke_late_us.p50) p99 \(.lag_woke_late_us.p99) us, latency p50 \(.latency_us.p50) p99 \(.latency_us.p99) us, probed \(.probe.probed // 0)"' "$work/run"
+        done
+    done
+    "$binary" --embedded socialNetwork clean >/dev/null
+    cd "$here"
 }
 
 for part in $parts; do $part; done

@@ -51,7 +51,7 @@ pub enum Pace {
     /// Sleep to the nanosecond; poll when the gap is too short to sleep.
     #[default]
     Exact,
-    /// Send what is due within a millisecond together, and read the answers together (up to 0.2 ms late).
+    /// Send what is due within a millisecond together.
     Coarse,
     /// Poll all the time.
     Spin,

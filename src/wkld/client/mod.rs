@@ -21,7 +21,6 @@ use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
-use std::time::Duration;
 
 use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec, epoll};
@@ -45,13 +44,10 @@ const EVENTS: usize = 256;
 const TICK: u64 = 20_000_000;
 
 /// Below this gap to the next request sleeping costs more than it saves, ns.
-const SPIN_BELOW: u64 = 50_000;
+const SPIN_BELOW: u64 = 20_000;
 
 /// Requests that are due within one window of this length are sent together under coarse pace, ns.
 pub(super) const COARSE_WINDOW: u64 = 1_000_000;
-
-/// How long answers wait for others under coarse pace, ns.
-const COARSE_READ: u64 = 200_000;
 
 /// Waiting in epoll is rounded up to multiples of this, ns.
 const EPOLL_UNIT: u64 = 1_000_000;
@@ -312,7 +308,6 @@ impl<'a> Engine<'a> {
             take_events(&self.epoll, events, 0);
         } else if due.is_some() {
             if sleep_exactly(&self.epoll, gap) {
-                self.gather(wake);
                 take_events(&self.epoll, events, 0);
             }
         } else {
@@ -321,14 +316,6 @@ impl<'a> Engine<'a> {
         self.now = clock();
         if self.now > wake + STALL {
             self.stall = (wake, self.now);
-        }
-    }
-
-    /// Under coarse pace, lets the answers of a window come together after the first one, but not past `wake`.
-    fn gather(&self, wake: u64) {
-        if self.shared.pace == Pace::Coarse && self.active > 1 {
-            let pause = COARSE_READ.min(wake.saturating_sub(clock()));
-            std::thread::sleep(Duration::from_nanos(pause));
         }
     }
 }

@@ -119,7 +119,7 @@ fn the_highest_rate_is_found_and_every_step_kept() {
     let max = found["max_rate"].as_f64().unwrap();
     assert!((1.0..=260.0).contains(&max), "{found}");
     let curve = found["curve"].as_array().unwrap();
-    let met = |wanted: bool| curve.iter().filter(|p| p["met"] == wanted).map(|p| p["rate"].as_f64().unwrap());
+    let met = |wanted: bool| curve.iter().filter(move |p| p["met"] == wanted).map(|p| p["rate"].as_f64().unwrap());
     assert!(met(true).fold(0.0, f64::max) == max && met(false).count() > 0, "{found}");
     let csv = std::fs::read_to_string(last_run(&session).file("curve.csv")).unwrap();
     assert_eq!(csv.lines().count(), curve.len() + 1);
