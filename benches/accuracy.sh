@@ -5,15 +5,16 @@
 #
 # usage: benches/accuracy.sh [PART...]      PART: schedule poisson freeze stall end probe   (all without one)
 #        MAESTRO=path TOOLS=dir             programs: default target/release/maestro and target/release/examples
-#        CLIENT_CPU=0 SERVER_CPU=1          where they run
+#        CLIENT="taskset -c 0"              what the generator is started with, and the server; on a machine that is not
+#        SERVER="taskset -c 1"              idle e.g. "chrt -f 10 taskset -c 0" (real-time, as root)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . deps/packages.sh
 
 maestro=${MAESTRO:-target/release/maestro}
 tools=${TOOLS:-target/release/examples}
-client="taskset -c ${CLIENT_CPU:-0}"
-server="taskset -c ${SERVER_CPU:-1}"
+client=${CLIENT:-taskset -c 0}
+server=${SERVER:-taskset -c 1}
 parts=${*:-schedule poisson freeze stall end probe}
 
 install_packages "jq util-linux" || true

@@ -6,8 +6,9 @@
 # usage: benches/peers.sh [PART...]         PART: saturated compose rates connections memory   (all without one)
 #        ROUNDS=5 SECONDS_EACH=4            how often, how long
 #        MAESTRO=path TOOLS=dir             programs: default target/release/maestro and target/release/examples
-#        WRK2=path OHA=path                 peers that Debian does not have; oha is installed from crates.io if missing
-#        CLIENT_CPU=0 SERVER_CPU=1          where they run
+#        WRK2=path OHA=path                 peers that Debian does not have; oha is built from crates.io if missing (OHA=no: not)
+#        CLIENT="taskset -c 0"              what the tools are started with, and the server; on a machine that is not
+#        SERVER="taskset -c 1"              idle e.g. "chrt -f 10 taskset -c 0" (real-time, as root)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . deps/packages.sh
@@ -16,8 +17,8 @@ rounds=${ROUNDS:-5}
 length=${SECONDS_EACH:-4}
 maestro=${MAESTRO:-target/release/maestro}
 tools=${TOOLS:-target/release/examples}
-client="taskset -c ${CLIENT_CPU:-0}"
-server="taskset -c ${SERVER_CPU:-1}"
+client=${CLIENT:-taskset -c 0}
+server=${SERVER:-taskset -c 1}
 parts=${*:-saturated compose rates connections memory}
 
 install_packages "wrk hey time jq util-linux" || true
@@ -25,7 +26,10 @@ for program in "$maestro" "$tools/tinysrv" "$tools/epoll_max"; do
     [ -x "$program" ] || { echo "no $program: cargo build --release --bins --examples" >&2; exit 3; }
 done
 oha=${OHA:-$(command -v oha || true)}
-if [ -z "$oha" ]; then
+if [ "$oha" = no ]; then
+    oha=""
+    echo "oha left out as asked"
+elif [ -z "$oha" ]; then
     if cargo install --quiet --locked oha --root target/peers 2>target/peers.log; then
         oha=target/peers/bin/oha
     else
