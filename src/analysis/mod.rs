@@ -36,8 +36,10 @@ pub enum Pending {
     Unknown,
     /// Nothing was on its way: such a post has lost its span.
     None,
+    /// So many were, and no more.
+    Exactly(u64),
     /// At least this many were.
-    Some(u64),
+    AtLeast(u64),
 }
 
 /// The conditions under which traces become observations.
@@ -104,7 +106,7 @@ pub fn sort<'a>(traces: &'a [Trace], conditions: &Conditions<'_>) -> Sorted<'a> 
     let horizon = conditions.read_at_us.unwrap_or_else(|| last_instant(traces));
     let twice = repeated(traces);
     let mut next_twice = twice.iter().peekable();
-    let uses = traces
+    let mut uses: Vec<Use> = traces
         .iter()
         .enumerate()
         .map(|(index, trace)| {
@@ -120,7 +122,24 @@ pub fn sort<'a>(traces: &'a [Trace], conditions: &Conditions<'_>) -> Sorted<'a> 
             open(trace, conditions, horizon).map_or(Use::Lost, Use::Open)
         })
         .collect();
+    if let Pending::Exactly(count) = conditions.pending {
+        keep_youngest(&mut uses, count);
+    }
     Sorted { traces, uses, zero_us }
+}
+
+/// Of the windows without an end only `count` can be open; the others have lost their span. Notifications are handled
+/// about in the order in which they come, so it is the oldest that are not on their way any more.
+fn keep_youngest(uses: &mut [Use], count: u64) {
+    let mut open: Vec<(i64, usize)> = uses
+        .iter()
+        .enumerate()
+        .filter_map(|(i, used)| if let Use::Open(us) = used { Some((*us, i)) } else { None })
+        .collect();
+    open.sort_unstable();
+    for (_, index) in open.into_iter().skip(usize::try_from(count).unwrap_or(usize::MAX)) {
+        uses[index] = Use::Lost;
+    }
 }
 
 fn excluded(trace: &Trace, conditions: &Conditions<'_>, zero_us: i64) -> Option<Excluded> {

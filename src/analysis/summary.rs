@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use indexmap::IndexMap;
 use serde::Serialize;
 
-use super::intervals::{Survival, quantile_ranks};
+use super::intervals::{Survival, quantile_ends};
 use super::ledger::{Excluded, losses};
 use super::{Conditions, Offset, Pending, Sorted, Use, lag_us, window_us};
 use crate::stats::{quantile, wilson};
@@ -50,13 +50,14 @@ pub struct Series {
     pub unit: &'static str,
     /// Values seen.
     pub count: u64,
-    /// Values known only as lower bounds.
+    /// Values that had not come to be when the traces were read: windows are known as lower bounds, of other
+    /// quantities nothing is known.
     pub censored: u64,
     /// Values below zero: the clocks differ by more than the quantity.
     pub negative: u64,
     /// Exact sum of the values, us.
     pub sum_us: i64,
-    /// `order statistics`, or `Kaplan-Meier` when something is censored.
+    /// `order statistics`, or `Kaplan-Meier` for windows some of which are censored.
     pub estimator: &'static str,
     /// Mean of the values seen (no interval when something is censored).
     pub mean: Estimate,
@@ -221,14 +222,19 @@ pub(super) fn summary(
     let open: Vec<i64> = open_windows(sorted);
     let stamps = |clock: Option<Offset>| STAMP_MS + clock.map_or(0.0, |offset| offset.bound_us / 1000.0);
     let mut windows: Vec<i64> = gathered(sorted, |trace| window_us(trace, conditions.window_clock));
-    let window = series(&mut windows, &open, stamps(conditions.window_clock));
+    let window = series(&mut windows, Open::Longer(&open), stamps(conditions.window_clock));
     let cdf = cdf(&windows, &open);
     drop(windows);
-    let lag =
-        series(&mut gathered(sorted, |trace| lag_us(trace, conditions.lag_clock)), &[], stamps(conditions.lag_clock));
+    // How far an open notification has come is not known, so of its other quantities nothing is.
+    let unseen = Open::Unseen(open.len());
+    let lag = series(
+        &mut gathered(sorted, |trace| lag_us(trace, conditions.lag_clock)),
+        unseen,
+        stamps(conditions.lag_clock),
+    );
     let us = |ms: f64| (ms * 1000.0).round() as i64;
-    let barrier = series(&mut gathered(sorted, |trace| trace.barrier_ms().map(us)), &[], 0.0);
-    let replica_read = series(&mut gathered(sorted, |trace| trace.replica_read_ms().map(us)), &[], 0.0);
+    let barrier = series(&mut gathered(sorted, |trace| trace.barrier_ms().map(us)), unseen, 0.0);
+    let replica_read = series(&mut gathered(sorted, |trace| trace.replica_read_ms().map(us)), unseen, 0.0);
     let complete = completeness(&ledger, conditions);
     let mut summary = Summary {
         format: 1,
@@ -283,8 +289,26 @@ fn violations(sorted: &Sorted<'_>) -> Violations {
     Violations { k, n, share: seen.then_some(share.value), wilson95: seen.then_some([share.low, share.high]) }
 }
 
+/// What is known of values that had not come to be when the traces were read.
+#[derive(Clone, Copy)]
+enum Open<'a> {
+    /// They are larger than these, us, sorted.
+    Longer(&'a [i64]),
+    /// So many, and nothing more.
+    Unseen(usize),
+}
+
+impl Open<'_> {
+    fn count(self) -> usize {
+        match self {
+            Open::Longer(bounds) => bounds.len(),
+            Open::Unseen(count) => count,
+        }
+    }
+}
+
 /// Describes `values` (us), which it sorts. `slack_ms` widens the intervals of quantiles by what the instruments add.
-fn series(values: &mut [i64], open: &[i64], slack_ms: f64) -> Series {
+fn series(values: &mut [i64], open: Open<'_>, slack_ms: f64) -> Series {
     values.sort_unstable();
     let values: &[i64] = values;
     let ms = |us: i64| us as f64 / 1000.0;
@@ -294,24 +318,25 @@ fn series(values: &mut [i64], open: &[i64], slack_ms: f64) -> Series {
     let std = mean
         .filter(|_| values.len() > 1)
         .map(|mean| (values.iter().map(|&us| (ms(us) - mean).powi(2)).sum::<f64>() / (n - 1.0)).sqrt());
-    let half = std.filter(|_| open.is_empty()).map(|std| 1.959_963_984_540_054 * std / n.sqrt());
+    let half = std.filter(|_| open.count() == 0).map(|std| 1.959_963_984_540_054 * std / n.sqrt());
     let clocks = (slack_ms - STAMP_MS).max(0.0);
     let mean = Estimate {
         value: mean,
         low: mean.zip(half).map(|(mean, half)| mean - half - clocks),
         high: mean.zip(half).map(|(mean, half)| mean + half + clocks),
     };
-    let (estimator, quantiles) = if open.is_empty() {
-        ("order statistics", [0.5, 0.9, 0.99].map(|q| empirical(values, q, slack_ms)))
-    } else {
-        let curve = Survival::new(values, open);
-        ("Kaplan-Meier", [0.5, 0.9, 0.99].map(|q| censored(&curve, q, slack_ms)))
+    let (estimator, quantiles) = match open {
+        Open::Longer(bounds) if !bounds.is_empty() => {
+            let curve = Survival::new(values, bounds);
+            ("Kaplan-Meier", [0.5, 0.9, 0.99].map(|q| censored(&curve, q, slack_ms)))
+        }
+        _ => ("order statistics", [0.5, 0.9, 0.99].map(|q| empirical(values, open.count(), q, slack_ms))),
     };
     let [p50, p90, p99] = quantiles;
     Series {
         unit: "ms",
         count: values.len() as u64,
-        censored: open.len() as u64,
+        censored: open.count() as u64,
         negative: values.iter().take_while(|&&us| us < 0).count() as u64,
         sum_us,
         estimator,
@@ -325,13 +350,14 @@ fn series(values: &mut [i64], open: &[i64], slack_ms: f64) -> Series {
     }
 }
 
-fn empirical(sorted_us: &[i64], q: f64, slack_ms: f64) -> Estimate {
-    let (low, high) = quantile_ranks(sorted_us.len(), q);
-    let at = |rank: usize| sorted_us[rank] as f64 / 1000.0;
+/// A quantile of the values seen; its interval allows for the `unseen` ones.
+fn empirical(sorted_us: &[i64], unseen: usize, q: f64, slack_ms: f64) -> Estimate {
+    let ms = |us: i64| us as f64 / 1000.0;
+    let (low, high) = quantile_ends(sorted_us, unseen, q);
     Estimate {
         value: quantile_us(sorted_us, q),
-        low: low.map(|rank| at(rank) - slack_ms),
-        high: high.map(|rank| at(rank) + slack_ms),
+        low: low.map(|us| ms(us) - slack_ms),
+        high: high.map(|us| ms(us) + slack_ms),
     }
 }
 
@@ -450,7 +476,7 @@ fn flags(summary: &Summary, conditions: &Conditions<'_>) -> Vec<String> {
     {
         flags.push(format!("the median window ({median:.1} ms) is smaller than the clock bound ({bound:.1} ms)"));
     }
-    if let Pending::Some(pending) = conditions.pending {
+    if let Pending::Exactly(pending) | Pending::AtLeast(pending) = conditions.pending {
         flags.push(format!("{pending} notifications were still on their way when the traces were read"));
     }
     if let Some(damage) = &summary.source.damage {

@@ -52,7 +52,11 @@ fn series(series: &Series) -> String {
         Estimate { low, .. } => format!("{name} beyond {} ms", bound(*low)),
     };
     let parts = [part("p50", &series.p50), part("p90", &series.p90), part("p99", &series.p99)];
-    let open = if series.censored > 0 { format!("  ({} lower bounds)", series.censored) } else { String::new() };
+    let open = match series.censored {
+        0 => String::new(),
+        count if series.estimator == "Kaplan-Meier" => format!("  ({count} lower bounds)"),
+        count => format!("  ({count} not seen)"),
+    };
     format!("{}{open}", parts.join("  "))
 }
 

@@ -17,6 +17,7 @@ mod docker;
 mod docs;
 mod embedded;
 mod engine;
+mod estimators;
 mod gather;
 mod gce_emulator;
 mod gcp;
@@ -28,9 +29,13 @@ mod mutations;
 mod plot;
 mod registry;
 mod report;
+mod sources;
 mod ssh;
 mod store_server;
 mod swarm;
 mod sweep;
+#[path = "../../benches/support/trace_maker.rs"]
+#[allow(dead_code, reason = "the bench uses the rest")]
+mod trace_maker;
 mod truth;
 mod wkld;
