@@ -194,6 +194,31 @@ pub struct Console {
     pub login: Option<(&'static str, &'static str)>,
 }
 
+/// A broker that can be asked how many messages it holds (RabbitMQ's management API).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Broker {
+    /// Its service.
+    pub service: &'static str,
+    /// Port of the API inside the container.
+    pub port: u16,
+    /// The same on a cluster's hosts, where the compose file fixes it.
+    pub published: Option<u16>,
+}
+
+/// The queues that notifications wait in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Queue {
+    /// Every broker that a notification passes.
+    pub brokers: &'static [Broker],
+    /// Name and password.
+    pub login: (&'static str, &'static str),
+    /// What the names of the queues contain.
+    pub name: &'static str,
+    /// A notification leaves its queue only when it has been handled; otherwise it may be with a worker still when
+    /// the queues are empty.
+    pub until_handled: bool,
+}
+
 /// How an app runs as containers.
 #[derive(Clone, Copy, Debug)]
 pub struct Containers {
@@ -275,6 +300,8 @@ pub struct App {
     pub images: Images,
     /// Which spans and tags make an observation.
     pub shape: Shape,
+    /// Where notifications wait.
+    pub queue: Queue,
     /// How it runs as containers.
     pub containers: Containers,
 }

@@ -1,8 +1,8 @@
 //! DeathStarBench's socialNetwork with Antipode (branch `antipode-xtrace` of the fork).
 
 use super::{
-    App, ComposeFile, Console, Containers, Door, PostSizes, Protocol, Service, Side, Toggle, social_network_images,
-    three_numbers,
+    App, Broker, ComposeFile, Console, Containers, Door, PostSizes, Protocol, Queue, Service, Side, Toggle,
+    social_network_images, three_numbers,
 };
 use crate::trace::{Place, Shape};
 
@@ -104,6 +104,15 @@ pub(super) const APP: App = App {
     notified_service: "write-home-timeline-service-us",
     images: social_network_images::IMAGES,
     shape: SHAPE,
+    queue: Queue {
+        brokers: &[
+            Broker { service: "write-home-timeline-rabbitmq-eu", port: 15672, published: Some(15672) },
+            Broker { service: "write-home-timeline-rabbitmq-us", port: 15672, published: Some(15673) },
+        ],
+        login: ("admin", "admin"),
+        name: "write-home-timeline",
+        until_handled: false,
+    },
     containers: Containers {
         compose: ComposeFile::InTree("docker-compose.yml"),
         setup_check: &["dockerize", "-wait", "tcp://localhost:8000", "-timeout", "1s"],

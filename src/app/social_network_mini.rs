@@ -1,7 +1,10 @@
 //! The social network in miniature: roles of this binary around real Redis and RabbitMQ.
 
 use super::social_network::SHAPE;
-use super::{App, ComposeFile, Containers, Door, Images, PostSizes, Protocol, Service, Side, Toggle, three_numbers};
+use super::{
+    App, Broker, ComposeFile, Containers, Door, Images, PostSizes, Protocol, Queue, Service, Side, Toggle,
+    three_numbers,
+};
 
 const fn service(name: &'static str, side: Side) -> Service {
     Service { name, side, setup: false }
@@ -62,6 +65,15 @@ pub(super) const APP: App = App {
     notified_service: "write-home-timeline-service-us",
     images: Images::NONE,
     shape: SHAPE,
+    queue: Queue {
+        brokers: &[
+            Broker { service: "write-home-timeline-rabbitmq-eu", port: 15672, published: None },
+            Broker { service: "write-home-timeline-rabbitmq-us", port: 15672, published: None },
+        ],
+        login: ("admin", "admin"),
+        name: "write-home-timeline",
+        until_handled: true,
+    },
     containers: Containers {
         compose: ComposeFile::Shipped(include_str!("../../assets/socialNetworkMini/docker-compose.yml")),
         setup_check: &["/maestro", "service", "probe", "127.0.0.1:8000"],

@@ -357,6 +357,9 @@ pub(super) struct Gather {
     /// Saved /api/dependencies response
     #[arg(long, value_name = "FILE")]
     pub(super) deps: Option<PathBuf>,
+    /// RabbitMQ management API to ask for notifications on their way [default: the deployment's]
+    #[arg(long = "broker", value_name = "URL")]
+    pub(super) brokers: Vec<String>,
     /// Run directory [default: the last workload's]
     #[arg(long, value_name = "DIR")]
     pub(super) run: Option<PathBuf>,

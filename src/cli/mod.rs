@@ -332,6 +332,7 @@ fn gather(a: args::Gather, selection: Selection) -> Result<command::gather::Requ
         jaeger: a.jaeger,
         traces: a.traces,
         deps: a.deps,
+        brokers: a.brokers,
         run: a.run,
         service: a.service,
         parquet: a.format == "parquet",

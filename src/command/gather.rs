@@ -4,6 +4,7 @@
 mod conditions;
 mod drain;
 mod files;
+mod queue;
 mod subject;
 
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ use crate::trace::jaeger::{Jaeger, Wanted};
 use crate::trace::{Tally, Trace, file};
 use crate::ui;
 
+use queue::Brokers;
 use subject::Subject;
 
 /// What was asked for; the options are described in the grammar.
@@ -27,6 +29,7 @@ pub(crate) struct Request {
     pub jaeger: Option<String>,
     pub traces: Vec<PathBuf>,
     pub deps: Option<PathBuf>,
+    pub brokers: Vec<String>,
     pub run: Option<PathBuf>,
     pub service: Option<String>,
     pub parquet: bool,
@@ -86,13 +89,18 @@ pub(crate) async fn gather(context: &Context, request: Request) -> Result<Gather
     if context.dry_run {
         return Err(Plain::usage("gather reads and writes its own files only; there is no plan to show").into());
     }
+    let brokers = if request.traces.is_empty() { Brokers::find(&request, &subject).await } else { None };
     let context = context.clone();
-    let worked = tokio::task::spawn_blocking(move || work(&context, &request, subject)).await;
+    let worked = tokio::task::spawn_blocking(move || work(&context, &request, subject, brokers)).await;
     worked.map_err(|error| Plain::new(Exit::Bug, format!("gather ended early: {error}")))?
 }
 
-fn work(context: &Context, request: &Request, subject: Subject) -> Result<Gathered> {
-    let readings = read(request, &subject)?;
+fn work(context: &Context, request: &Request, subject: Subject, brokers: Option<Brokers>) -> Result<Gathered> {
+    let readings = if request.traces.is_empty() {
+        read_server(request, &subject, brokers)?
+    } else {
+        read_files(request, &subject)?
+    };
     let conditions = conditions::conditions(context, request, &subject, &readings);
     let sorted = analysis::sort(&readings.traces, &conditions);
     let summary = analysis::summarise(&sorted, &conditions, &readings.tally, readings.facts.clone());
@@ -111,10 +119,6 @@ fn work(context: &Context, request: &Request, subject: Subject) -> Result<Gather
         return Err(nothing(&summary, &readings, &subject).into());
     }
     Ok(Gathered { summary, title: subject.title(context), run: subject.run })
-}
-
-fn read(request: &Request, subject: &Subject) -> Result<Readings> {
-    if request.traces.is_empty() { read_server(request, subject) } else { read_files(request, subject) }
 }
 
 fn read_files(request: &Request, subject: &Subject) -> Result<Readings> {
@@ -145,9 +149,13 @@ fn read_files(request: &Request, subject: &Subject) -> Result<Readings> {
     Ok(Readings { traces, tally, notified, facts, pending: analysis::Pending::Unknown, read_at_us: None })
 }
 
-fn read_server(request: &Request, subject: &Subject) -> Result<Readings> {
+fn read_server(request: &Request, subject: &Subject, brokers: Option<Brokers>) -> Result<Readings> {
     let jaeger = Jaeger::new(subject.jaeger_url()?)?;
-    let drained = drain::drain(&jaeger, subject, request.drain_timeout)?;
+    let now = jiff::Timestamp::now();
+    let sent_until_us = subject.load_us().and_then(|(_, end)| end).unwrap_or(now.as_microsecond());
+    let counted_from_us = sent_until_us + queue::REFRESH.as_micros() as i64;
+    let watched = drain::Watched { jaeger: &jaeger, subject, brokers, counted_from_us };
+    let drained = drain::drain(watched, request.drain_timeout)?;
     let now = jiff::Timestamp::now();
     let notified = jaeger.calls_into(subject.app.notified_service, now.as_millisecond())?;
     warn_without_edge(notified, subject);

@@ -93,7 +93,9 @@ fn ports_are_the_files_any_or_given() {
             .collect()
     };
     let doors = |ports: [Option<u16>; 3]| {
-        ["jaeger", "nginx-thrift", "nginx-thrift-us"].map(str::to_owned).into_iter().zip(ports).collect::<Vec<_>>()
+        let brokers = ["write-home-timeline-rabbitmq-eu", "write-home-timeline-rabbitmq-us"].map(|name| (name, None));
+        let doors = ["jaeger", "nginx-thrift", "nginx-thrift-us"].into_iter().zip(ports);
+        brokers.into_iter().chain(doors).map(|(name, port)| (name.to_owned(), port)).collect::<Vec<_>>()
     };
     assert_eq!(published(Ports::AsWritten), doors([Some(16686), Some(8080), Some(8082)]));
     assert_eq!(published(Ports::Auto), doors([None; 3]));

@@ -129,6 +129,8 @@ async fn the_miniature_runs_as_containers_from_build_to_clean() {
     bench.ok("gather");
     let (k, n) = violations(&bench, "debug-100");
     assert!(k > 0 && n >= 450, "{k} of {n}");
+    let drained = &consistency(&bench, "debug-100")["source"]["drained"];
+    assert_eq!((&drained["by"], &drained["complete"]), (&"queue".into(), &true.into()), "{drained}");
 
     let other = bench.ok("-v run -antipode");
     assert_eq!(other.stderr.matches("making it anew").count(), 3, "{}", other.stderr);

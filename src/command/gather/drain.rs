@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::queue::Brokers;
 use super::subject::Subject;
 use crate::analysis::{Drained, Pending};
 use crate::error::Result;
@@ -24,58 +25,99 @@ pub(super) struct Settled {
 /// One look: what is still on its way, if that can be told, and what was seen.
 struct Look {
     by: &'static str,
-    pending: Option<u64>,
+    /// Notifications on their way, as far as that is known.
+    waiting: Option<u64>,
+    /// Nothing that is on its way can be missing from that number.
+    exact: bool,
+    /// The number is not older than the end of the load.
+    fresh: bool,
     seen: String,
     /// A number that stands still when nothing arrives any more.
     mark: u64,
 }
 
+impl Look {
+    /// Whether nothing is on its way any more, when the mark has stood still for `steady` looks.
+    fn is_quiet(&self, steady: u32) -> bool {
+        match self.waiting {
+            Some(waiting) if self.exact => waiting == 0,
+            Some(waiting) => waiting == 0 && self.fresh && steady >= STEADY,
+            None => steady >= STEADY,
+        }
+    }
+}
+
+/// What is looked at.
+pub(super) struct Watched<'a> {
+    pub(super) jaeger: &'a Jaeger,
+    pub(super) subject: &'a Subject,
+    pub(super) brokers: Option<Brokers>,
+    /// From this instant on the brokers' counts speak of everything that was sent, us since the epoch.
+    pub(super) counted_from_us: i64,
+}
+
 /// Waits until nothing is on its way, at most `deadline`.
-pub(super) fn drain(jaeger: &Jaeger, subject: &Subject, deadline: Duration) -> Result<Settled> {
+pub(super) fn drain(mut watched: Watched<'_>, deadline: Duration) -> Result<Settled> {
     let start = Instant::now();
     let (mut mark, mut steady) = (None, 0);
     loop {
-        let look = look(jaeger, subject)?;
+        let look = watched.look()?;
         steady = if mark == Some(look.mark) { steady + 1 } else { 0 };
         mark = Some(look.mark);
-        let quiet = match look.pending {
-            Some(pending) => pending == 0,
-            None => steady >= STEADY,
-        };
-        let waited = start.elapsed();
+        let (quiet, waited) = (look.is_quiet(steady), start.elapsed());
         if quiet || waited >= deadline {
-            let seen = format!("{} after {:.1} s", look.seen, waited.as_secs_f64());
-            if !quiet {
+            // Who does not want to wait knows that.
+            if !quiet && !deadline.is_zero() {
                 ui::warn(format_args!("not everything had arrived after {deadline:?}; last seen: {}", look.seen));
             }
-            let facts = Drained { by: look.by, complete: quiet, waited_s: waited.as_secs_f64(), last_seen: seen };
-            let pending = match look.pending {
-                Some(0) => Pending::None,
-                Some(count) => Pending::Some(count),
-                None => Pending::Unknown,
-            };
-            return Ok(Settled { facts, pending });
+            return Ok(watched.settled(&look, quiet, waited));
         }
         ui::detail(format_args!("waiting for notifications: {}", look.seen));
-        let pause = if look.by == "queue" { SHORT_PAUSE } else { PAUSE };
+        let pause = if look.exact { SHORT_PAUSE } else { PAUSE };
         std::thread::sleep(pause.min(deadline.saturating_sub(waited)));
     }
 }
 
-fn look(jaeger: &Jaeger, subject: &Subject) -> Result<Look> {
-    if let Some(miniature) = subject.miniature() {
-        let status = miniature.status()?;
-        let pending = status.in_flight + status.composing;
-        let seen =
-            format!("{} queued, {} in all on their way, {} handled", status.queue_depth, pending, status.handled);
-        return Ok(Look { by: "queue", pending: Some(pending), seen, mark: status.handled });
+impl Watched<'_> {
+    fn look(&mut self) -> Result<Look> {
+        if let Some(miniature) = self.subject.miniature() {
+            let status = miniature.status()?;
+            let waiting = status.in_flight + status.composing;
+            let seen =
+                format!("{} queued, {waiting} in all on their way, {} handled", status.queue_depth, status.handled);
+            let waiting = Some(waiting);
+            return Ok(Look { by: "status", waiting, exact: true, fresh: true, seen, mark: status.handled });
+        }
+        let now = jiff::Timestamp::now();
+        let handled = self.jaeger.calls_into(self.subject.app.notified_service, now.as_millisecond())?.unwrap_or(0);
+        let waiting = match self.brokers.as_ref().map(Brokers::messages) {
+            None => None,
+            Some(Ok(messages)) => Some(messages),
+            Some(Err(why)) => {
+                ui::warn(format_args!("{why}: only spans are counted while notifications arrive"));
+                self.brokers = None;
+                None
+            }
+        };
+        let seen = match waiting {
+            Some(messages) => format!("{messages} in the brokers' queues, {handled} notifications handled"),
+            None => format!("{handled} notifications handled"),
+        };
+        let by = if waiting.is_some() { "queue" } else { "spans" };
+        let fresh = now.as_microsecond() >= self.counted_from_us;
+        Ok(Look { by, waiting, exact: false, fresh, seen, mark: handled })
     }
-    let now = jiff::Timestamp::now().as_millisecond();
-    let notified = jaeger.calls_into(subject.app.notified_service, now)?.unwrap_or(0);
-    Ok(Look {
-        by: "spans",
-        pending: None,
-        seen: format!("{notified} notifications handled, no more coming"),
-        mark: notified,
-    })
+
+    fn settled(&self, look: &Look, quiet: bool, waited: Duration) -> Settled {
+        let waited_s = waited.as_secs_f64();
+        let last_seen = format!("{} after {waited_s:.1} s", look.seen);
+        let all_told = look.exact || self.brokers.as_ref().is_some_and(Brokers::until_handled);
+        let pending = match look.waiting {
+            Some(0) if all_told && quiet => Pending::None,
+            Some(count) if count > 0 && look.exact => Pending::Exactly(count),
+            Some(count) if count > 0 => Pending::AtLeast(count),
+            _ => Pending::Unknown,
+        };
+        Settled { facts: Drained { by: look.by, complete: quiet, waited_s, last_seen }, pending }
+    }
 }

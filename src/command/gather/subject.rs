@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::Request;
 use crate::Context;
-use crate::app::App;
+use crate::app::{APPS, App};
 use crate::embedded::client::Client;
 use crate::error::{Plain, Result};
 use crate::experiment::{TargetName, Variant};
@@ -168,7 +168,10 @@ fn app(request: &Request, state: &State, record: Option<&RunRecord>) -> Result<&
         return Ok(app);
     }
     match request.selection.app(state) {
-        Err(_) if request.selection.target.is_none() && crate::app::APPS.len() == 1 => Ok(&crate::app::APPS[0]),
+        // Saved answers alone: any app will do when the traces of all look alike.
+        Err(_) if request.selection.target.is_none() && APPS.iter().all(|app| app.shape == APPS[0].shape) => {
+            Ok(&APPS[0])
+        }
         other => other,
     }
 }

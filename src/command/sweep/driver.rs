@@ -150,6 +150,7 @@ impl<'a> Driver<'a> {
             jaeger: None,
             traces: Vec::new(),
             deps: None,
+            brokers: Vec::new(),
             run: Some(run.path().to_owned()),
             service: None,
             parquet: false,
