@@ -67,12 +67,21 @@ fn on_server(context: &Context, request: &Request, app: &App) -> Result<Option<V
             Plain::usage("no trace API is known to read from").with_hint("name one with --jaeger URL")
         })?,
     };
+    let jaeger = Jaeger::new(&url)?;
     let id = trace_of_post(context, request).unwrap_or_else(|| request.id.clone());
-    if TraceId::parse(id.as_bytes()).is_none() {
+    let is_post = request.id.bytes().all(|byte| byte.is_ascii_digit());
+    if TraceId::parse(id.as_bytes()).is_none() && !is_post {
         return Err(Plain::usage(format!("`{id}` is neither a trace id nor a post id")).into());
     }
-    let answer = Jaeger::new(&url)?.document(&format!("/api/traces/{id}"))?;
-    Ok(answer.and_then(|answer| story::find(&answer, &app.shape, &id)))
+    let by_id =
+        if TraceId::parse(id.as_bytes()).is_some() { jaeger.document(&format!("/api/traces/{id}"))? } else { None };
+    if let Some(found) = by_id.and_then(|answer| story::find(&answer, &app.shape, &id)) {
+        return Ok(Some(found));
+    }
+    // Not a trace's id: perhaps a post's, which is a tag of its trace.
+    let now_us = jiff::Timestamp::now().as_microsecond();
+    let answer = jaeger.tagged(app.traced_service, app.shape.post.tag, &request.id, now_us)?;
+    Ok(answer.and_then(|answer| story::find(&answer, &app.shape, &request.id)))
 }
 
 /// The trace of a post, from the `windows.csv` of the last run.

@@ -188,6 +188,22 @@ impl Jaeger {
         }
     }
 
+    /// The traces of `service` in the last seven days that have a span with this tag.
+    ///
+    /// # Errors
+    /// As [`Jaeger::document`].
+    pub fn tagged(
+        &self,
+        service: &str,
+        tag: &str,
+        value: &str,
+        now_us: i64,
+    ) -> Result<Option<serde_json::Value>, JaegerError> {
+        let tags = escape(&serde_json::json!({ tag: value }).to_string());
+        let (service, start) = (escape(service), now_us - LOOKBACK_MS * 1000);
+        self.document(&format!("/api/traces?service={service}&tags={tags}&start={start}&end={now_us}&limit=20"))
+    }
+
     fn text(&self, url: &str) -> Result<String, JaegerError> {
         let unreachable = |error: ureq::Error| JaegerError::Unreachable { url: url.to_owned(), why: error.to_string() };
         let mut response = self.call(url)?;

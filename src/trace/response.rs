@@ -382,17 +382,18 @@ impl Reader<'_> {
         self.feed.consume(1);
         let mut escaped = false;
         loop {
+            let bytes = self.feed.bytes();
+            let mut at = usize::from(escaped && !bytes.is_empty());
+            escaped &= bytes.is_empty();
             let mut end = None;
-            for (i, &byte) in self.feed.bytes().iter().enumerate() {
-                match byte {
-                    _ if escaped => escaped = false,
-                    b'\\' => escaped = true,
-                    b'"' => {
-                        end = Some(i + 1);
-                        break;
-                    }
-                    _ => {}
+            while let Some(found) = memchr::memchr2(b'"', b'\\', &bytes[at..]) {
+                at += found + 1;
+                if bytes[at - 1] == b'"' {
+                    end = Some(at);
+                    break;
                 }
+                escaped = at == bytes.len();
+                at += usize::from(!escaped);
             }
             self.feed.consume(end.unwrap_or(self.feed.bytes().len()));
             if end.is_some() {

@@ -406,16 +406,11 @@ fn mutate(count: u64, seed: u64) {
     }
 }
 
+/// `MAESTRO_TEST_FULL=1`: a hundred thousand, which takes a few minutes.
 #[test]
 fn one_damaged_byte_costs_at_most_its_own_trace() {
-    mutate(2_000, 7);
-}
-
-/// `cargo test --release -- --ignored a_hundred_thousand`: about a minute.
-#[test]
-#[ignore = "long"]
-fn a_hundred_thousand_damaged_bytes() {
-    mutate(100_000, 2026);
+    let full = std::env::var_os("MAESTRO_TEST_FULL").is_some();
+    mutate(if full { 100_000 } else { 2_000 }, 7);
 }
 
 proptest! {

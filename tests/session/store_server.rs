@@ -13,12 +13,14 @@ pub struct Reply {
     body: Vec<u8>,
     /// Bytes of the body after which the connection is cut.
     cut: Option<usize>,
+    /// At this offset of the body come so many letters more, which are nowhere in memory.
+    filler: (usize, usize),
 }
 
 impl Reply {
     /// 200 with JSON.
     pub fn json(body: impl Into<Vec<u8>>) -> Reply {
-        Reply { status: 200, kind: "application/json", encoding: None, body: body.into(), cut: None }
+        Reply { status: 200, kind: "application/json", encoding: None, body: body.into(), cut: None, filler: (0, 0) }
     }
 
     /// 200 with a web page.
@@ -48,14 +50,32 @@ impl Reply {
         Reply { cut: Some(bytes), ..self }
     }
 
+    /// The same with `count` letters between the body and `after`.
+    pub fn filled(mut self, count: usize, after: &str) -> Reply {
+        self.filler = (self.body.len(), count);
+        self.body.extend_from_slice(after.as_bytes());
+        self
+    }
+
     fn send(&self, mut to: &TcpStream) -> std::io::Result<()> {
         let encoding = self.encoding.map(|name| format!("Content-Encoding: {name}\r\n")).unwrap_or_default();
-        let (status, kind, length) = (self.status, self.kind, self.body.len());
+        let (status, kind, length) = (self.status, self.kind, self.body.len() + self.filler.1);
         let head = format!(
             "HTTP/1.1 {status} X\r\nContent-Type: {kind}\r\n{encoding}Content-Length: {length}\r\nConnection: close\r\n\r\n"
         );
         to.write_all(head.as_bytes())?;
-        to.write_all(&self.body[..self.cut.unwrap_or(length)])
+        if let Some(cut) = self.cut {
+            return to.write_all(&self.body[..cut]);
+        }
+        let (at, mut left) = self.filler;
+        to.write_all(&self.body[..at])?;
+        let letters = [b'y'; 1 << 16];
+        while left > 0 {
+            let some = left.min(letters.len());
+            to.write_all(&letters[..some])?;
+            left -= some;
+        }
+        to.write_all(&self.body[at..])
     }
 }
 
