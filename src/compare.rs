@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::error::{Exit, Fault};
 use crate::experiment::Variant;
 use crate::plot::Run;
-use crate::plot::run_data::Quantile;
+use crate::plot::run_data::{Quantile, Second};
 use crate::plot::table::{Cell, cells};
 use crate::stats::{self, Interval};
 
@@ -28,10 +28,30 @@ pub struct Metric {
 
 /// Every metric.
 pub static METRICS: [Metric; 8] = [
-    Metric { name: "throughput", unit: "req/s", value: |run| Some(run.load?.throughput), within: |_| None },
-    Metric { name: "latency.p50", unit: "ms", value: |run| run.load?.p50_ms, within: |_| None },
-    Metric { name: "latency.p90", unit: "ms", value: |run| Some(run.load?.p90_ms), within: |_| None },
-    Metric { name: "latency.p99", unit: "ms", value: |run| run.load?.p99_ms, within: |_| None },
+    Metric {
+        name: "throughput",
+        unit: "req/s",
+        value: |run| Some(run.load?.throughput),
+        within: |run| by_parts(run, run.load?.throughput, |second| Some(second.ok)),
+    },
+    Metric {
+        name: "latency.p50",
+        unit: "ms",
+        value: |run| run.load?.p50_ms,
+        within: |run| by_parts(run, run.load?.p50_ms?, |second| second.p50_ms),
+    },
+    Metric {
+        name: "latency.p90",
+        unit: "ms",
+        value: |run| Some(run.load?.p90_ms),
+        within: |run| by_parts(run, run.load?.p90_ms, |second| second.p90_ms),
+    },
+    Metric {
+        name: "latency.p99",
+        unit: "ms",
+        value: |run| run.load?.p99_ms,
+        within: |run| by_parts(run, run.load?.p99_ms?, |second| second.p99_ms),
+    },
     Metric {
         name: "window.p50",
         unit: "ms",
@@ -52,6 +72,12 @@ pub static METRICS: [Metric; 8] = [
     },
     Metric { name: "violations", unit: "%", value: |run| violations(run).map(|v| v.value), within: violations },
 ];
+
+/// The interval of `value` from the seconds in which requests were due, behind the warm-up.
+fn by_parts(run: &Run, value: f64, of: impl Fn(&Second) -> Option<f64>) -> Option<Interval> {
+    let measured = run.timeline.iter().filter(|second| second.due > 0.0 && second.second >= run.warmup_s);
+    stats::parts_interval(value, &measured.filter_map(of).collect::<Vec<f64>>())
+}
 
 fn window(run: &Run, percent: u32) -> Quantile {
     let Some(traces) = &run.traces else { return Quantile::default() };

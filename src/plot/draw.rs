@@ -370,7 +370,12 @@ fn covers(placed: &Placed<'_>, mark: &Mark, rect: Rect) -> bool {
         Mark::Line { points, .. } => {
             let at = |p: &Point| (x_of(placed, p.x), y_of(placed, p.y));
             let alone = points.iter().map(at).any(|(x, y)| inside(x, y));
+            let whisker = |p: &Point| {
+                let x = x_of(placed, p.x);
+                p.interval.is_some_and(|(low, high)| overlaps(x, x, y_of(placed, high), y_of(placed, low)))
+            };
             alone
+                || points.iter().any(whisker)
                 || points.windows(2).any(|pair| {
                     let ((x0, y0), (x1, y1)) = (at(&pair[0]), at(&pair[1]));
                     (0..=64).map(|i| f64::from(i) / 64.0).any(|t| inside(x0 + (x1 - x0) * t, y0 + (y1 - y0) * t))

@@ -105,8 +105,12 @@ fn figures(runs: &[Run]) -> Result<Vec<Drawn>, PlotError> {
         let usable: Vec<Run> =
             runs.iter().filter(|run| kind.needs.iter().all(|part| run.has(*part))).cloned().collect();
         let outcome = if usable.is_empty() {
-            let needs: Vec<&str> = kind.needs.iter().map(|part| part.files()).collect();
-            Err(format!("needs {}, which none of these runs has", needs.join(" and ")))
+            let missing = kind.needs.iter().filter(|part| !runs.iter().any(|run| run.has(**part)));
+            let missing: Vec<&str> = missing.map(|part| part.files()).collect();
+            Err(match missing.as_slice() {
+                [] => "needs parts that no run has together".to_owned(),
+                _ => format!("needs {}, which none of these runs has", missing.join(" and ")),
+            })
         } else {
             match (kind.build)(&usable) {
                 Ok(mut drawing) => {

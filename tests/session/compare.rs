@@ -80,6 +80,40 @@ fn sets_are_matched_cell_by_cell_and_what_is_alone_is_named() {
     assert!(nothing.stderr.contains("in common"), "{}", nothing.stderr);
 }
 
+/// A run of 22 seconds with `ok` answers in most of them; the first two are warm-up, and nothing is due in the last.
+fn lone_run(session: &Session, dir: &str, ok: i32, p90_ms: i32) {
+    session.write(&format!("{dir}/info.yml"), "rps: 100\ntype: baseline\nzone_pair: US->EU\n");
+    session.write(
+        &format!("{dir}/client00.out"),
+        format!(" 50.000%    5.00ms\n 90.000%   {p90_ms}.00ms\n 99.000%   40.00ms\nRequests/sec:     {ok}.00\n"),
+    );
+    let mut timeline = String::from("second,due,sent,ok,errors,p50_us,p90_us,p99_us\n");
+    for second in 0..23 {
+        let (due, swing) = (if second < 22 { 100 } else { 0 }, second % 3 - 1);
+        let us = |ms: i32| 1000 * ms + 200 * swing;
+        timeline.push_str(&format!("{second},{due},{due},{},0,{},{},{}\n", ok + swing, us(5), us(p90_ms), us(40)));
+    }
+    session.write(&format!("{dir}/timeline.csv"), timeline);
+}
+
+#[test]
+fn single_runs_are_compared_by_their_parts() {
+    let session = Session::new();
+    lone_run(&session, "a", 90, 10);
+    lone_run(&session, "b", 95, 10);
+    let json: Value = serde_json::from_str(&session.ok("compare a b --format json").stdout).unwrap();
+    let metrics = json["compared"][0]["metrics"].as_array().unwrap();
+    let of = |name: &str| metrics.iter().find(|metric| metric["metric"] == name).unwrap();
+    assert_eq!(of("throughput")["verdict"], "higher", "{}", of("throughput"));
+    assert_eq!(of("throughput")["difference"]["method"], "within runs");
+    for same in ["latency.p50", "latency.p90", "latency.p99"] {
+        assert_eq!(of(same)["verdict"], "no change detected", "{}", of(same));
+    }
+    lone_run(&session, "slow", 90, 30);
+    let slow = session.run_args(&["compare", "a", "slow", "--fail-if", "latency.p90 > +50%"]);
+    assert_eq!(slow.code, 5, "{}", slow.stdout);
+}
+
 #[test]
 fn json_and_markdown_say_the_same() {
     let session = root();

@@ -28,7 +28,7 @@ fn forty_runs_fit_into_one_offline_file() {
         assert!(page.contains(&format!("<figure id=\"fig-{figure}\"")), "{figure}");
     }
     // The old directories have no timeline: the page says so.
-    assert!(page.contains("<code>timeline</code> is not here: it needs timeline.csv"));
+    assert!(page.contains("<code>timeline</code> is not here: it needs timeline.csv, which none of these runs has."));
     assert!(page.contains("72</span> \u{2192} <span class=\"a\">176"), "the verdict");
     assert_eq!(page.matches("<svg ").count(), page.matches("</svg>").count());
     let links: Vec<&str> = values(&page, "href").into_iter().filter(|link| !link.starts_with('#')).collect();

@@ -377,7 +377,7 @@ fn timeline_part(run_dir: &RunDir) -> Result<Vec<Second>, RunError> {
     let sheet = Sheet::new(&path, &text, ',')?;
     let column = |name: &str| sheet.column(name).ok_or_else(|| lacks(&path, &format!("no column `{name}`")));
     let (second, due, ok, errors) = (column("second")?, column("due")?, column("ok")?, column("errors")?);
-    let (p50, p99) = (column("p50_us")?, column("p99_us")?);
+    let (p50, p90, p99) = (column("p50_us")?, sheet.column("p90_us"), column("p99_us")?);
     let mut seconds = Vec::new();
     for (line, row) in sheet.rows() {
         let value = |c: usize| row.get(c).and_then(|cell| cell.parse::<f64>().ok()).filter(|x| x.is_finite());
@@ -388,6 +388,7 @@ fn timeline_part(run_dir: &RunDir) -> Result<Vec<Second>, RunError> {
             ok: needed(ok)?,
             errors: needed(errors)?,
             p50_ms: value(p50).map(|us| us / 1000.0),
+            p90_ms: p90.and_then(value).map(|us| us / 1000.0),
             p99_ms: value(p99).map(|us| us / 1000.0),
         });
     }

@@ -177,6 +177,8 @@ pub struct Second {
     pub errors: f64,
     /// Median latency, ms.
     pub p50_ms: Option<f64>,
+    /// 90 % latency, ms.
+    pub p90_ms: Option<f64>,
     /// 99 % latency, ms.
     pub p99_ms: Option<f64>,
 }
