@@ -2,6 +2,7 @@
 //! the tests, which mutate the examples.
 
 pub mod response;
+pub mod trace;
 
 /// One reader of bytes from outside.
 pub struct Target {
@@ -14,4 +15,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: &[Target] = &[Target { name: "response", check: response::check, examples: response::examples }];
+pub const TARGETS: &[Target] = &[
+    Target { name: "response", check: response::check, examples: response::examples },
+    Target { name: "trace", check: trace::check, examples: trace::examples },
+];
