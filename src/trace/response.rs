@@ -497,7 +497,14 @@ impl Reader<'_> {
             }
             match self.feed.more() {
                 Ok(true) => {}
-                Ok(false) => return Err(self.wrong(Loss::CutOff, Some(Halt::End))),
+                Ok(false) => {
+                    // Damage may have opened a bracket that nothing closes.
+                    let loss = match decode::trace(self.feed.bytes(), self.matcher) {
+                        Err(Stop::More) | Ok(_) => Loss::CutOff,
+                        Err(stop) => stop.into(),
+                    };
+                    return Err(self.wrong(loss, Some(Halt::End)));
+                }
                 Err(error) => return Err(self.wrong(Loss::CutOff, Some(Halt::Feed(error)))),
             }
         };
@@ -577,7 +584,9 @@ impl Reader<'_> {
             }
             // Keep what may be the beginning of a match.
             let keep = keep.unwrap_or(bytes.len().saturating_sub(64).max(from));
-            *signed |= sign.find(&bytes[..keep]).is_some();
+            // A sign may begin in what is passed over and end in what is kept.
+            let passed = (keep + sign.needle().len() - 1).min(bytes.len());
+            *signed |= sign.find(&bytes[..passed]).is_some();
             self.feed.consume(keep);
             if !self.feed.more()? {
                 let rest = self.feed.bytes().len();
