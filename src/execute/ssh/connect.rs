@@ -189,7 +189,7 @@ impl Login {
         if !self.config.identity_files.is_empty() {
             return self.config.identity_files.clone();
         }
-        let dir = super::config::home().join(".ssh");
+        let dir = super::words::home().join(".ssh");
         ["id_ed25519", "id_ecdsa", "id_rsa"].iter().map(|name| dir.join(name)).filter(|file| file.exists()).collect()
     }
 

@@ -9,8 +9,9 @@ use sha2::{Digest, Sha256};
 use ssh2::{CheckResult, HostKeyType, KnownHostFileKind, Session};
 
 use super::SshError;
-use super::config::{NewKeys, matches};
+use super::config::NewKeys;
 use super::error::ChangedKey;
+use super::words::matches;
 
 /// One line of a known-hosts file that is about the host in question.
 #[derive(Clone, Debug, PartialEq, Eq)]

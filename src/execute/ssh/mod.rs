@@ -14,6 +14,7 @@ mod lane;
 pub mod quote;
 mod session;
 mod transfer;
+mod words;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -26,12 +27,12 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 pub use config::{HostConfig, NewKeys, SshConfig};
-pub(crate) use config::{expand_home, home};
 pub use error::{ChangedKey, SshError};
 pub use forward::LocalPort;
 pub use lane::Exit;
 pub(crate) use transfer::local_facts;
 pub use transfer::{Copied, Mode};
+pub(crate) use words::{expand_home, home};
 
 use config::Jump;
 use connect::Login;
@@ -214,23 +215,40 @@ impl Output {
 /// A command that runs. Dropping it ends its channel.
 #[derive(Debug)]
 pub struct Running {
-    ended: oneshot::Receiver<Result<Exit, String>>,
+    /// How it ends.
+    pub ending: Ending,
     /// Its standard input; dropping this half closes it.
     pub stdin: OwnedWriteHalf,
     /// Its standard output.
     pub stdout: OwnedReadHalf,
     /// Its standard error.
     pub stderr: UnixStream,
+}
+
+/// The end of a command that runs.
+#[derive(Debug)]
+pub struct Ending {
+    ended: oneshot::Receiver<Result<Exit, String>>,
     host: String,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Running {
-    /// How the command ends. Its output must be read meanwhile (or before), else it may wait for room.
+    /// As [`Ending::wait`].
     ///
     /// # Errors
     /// [`SshError::Lost`].
     pub async fn end(&mut self) -> Result<Exit, SshError> {
+        self.ending.wait().await
+    }
+}
+
+impl Ending {
+    /// How the command ends. Its output must be read meanwhile (or before), else it may wait for room.
+    ///
+    /// # Errors
+    /// [`SshError::Lost`].
+    pub async fn wait(&mut self) -> Result<Exit, SshError> {
         let lost = |why: String| SshError::Lost { host: self.host.clone(), why };
         match (&mut self.ended).await {
             Ok(Ok(exit)) => Ok(exit),
@@ -374,7 +392,8 @@ impl Remote {
         let opened = self.open(Ask::Exec(line), true, "run a command").await?;
         let (stdout, stdin) = opened.data.into_split();
         let stderr = opened.errors.ok_or_else(gone)?;
-        Ok(Running { ended: opened.ended, stdin, stdout, stderr, host: self.name().to_owned(), _permit: permit })
+        let ending = Ending { ended: opened.ended, host: self.name().to_owned(), _permit: permit };
+        Ok(Running { ending, stdin, stdout, stderr })
     }
 
     /// Runs `exec` to its end, whatever its status.
@@ -383,17 +402,9 @@ impl Remote {
     /// [`SshError`]; [`SshError::TooLong`] at its time limit.
     pub async fn run(&self, exec: &Exec) -> Result<Output, SshError> {
         let work = async {
-            let mut running = self.start(exec).await?;
-            let Running { ref mut ended, stdin, stdout, stderr, .. } = running;
-            let feed = feed(stdin, &exec.input);
-            let lost = |why: String| SshError::Lost { host: self.name().to_owned(), why };
-            let (_, stdout, stderr) = tokio::join!(feed, collect(stdout), collect(stderr));
-            let exit = match ended.await {
-                Ok(Ok(exit)) => exit,
-                Ok(Err(why)) => return Err(lost(why)),
-                Err(_) => return Err(lost("the connection ended".into())),
-            };
-            Ok(Output { exit, stdout, stderr })
+            let Running { mut ending, stdin, stdout, stderr } = self.start(exec).await?;
+            let (_, stdout, stderr) = tokio::join!(feed(stdin, &exec.input), collect(stdout), collect(stderr));
+            Ok(Output { exit: ending.wait().await?, stdout, stderr })
         };
         let done = tokio::time::timeout(exec.limit, work).await;
         done.unwrap_or_else(|_| {
