@@ -398,6 +398,12 @@ pub(super) struct Info {
     /// Only the addresses
     #[arg(long)]
     pub(super) links: bool,
+    /// The hosts and what is known about them
+    #[arg(long, conflicts_with_all = ["links", "ps", "logs"])]
+    pub(super) hosts: bool,
+    /// The groups of hosts
+    #[arg(long, conflicts_with_all = ["links", "ps", "logs", "hosts"])]
+    pub(super) groups: bool,
     /// Only the services and their state
     #[arg(long)]
     pub(super) ps: bool,

@@ -191,6 +191,8 @@ fn command(sub: Sub, selection: Selection) -> Result<Option<Command>> {
         Sub::Info(a) => Command::Info(command::info::Request {
             selection,
             links: a.links,
+            hosts: a.hosts,
+            groups: a.groups,
             ps: a.ps,
             logs: a.logs,
             follow: a.follow,

@@ -1,10 +1,11 @@
 //! `maestro info`: addresses of what runs, deployments and runs, newest first.
 
 mod containers;
+mod swarm;
 
 use crate::Context;
 use crate::command::Selection;
-use crate::error::Result;
+use crate::error::{Plain, Result};
 use crate::experiment::TargetName;
 use crate::store::{Deployment, RunDir, RunRecord, Status};
 use crate::sweep::Metrics;
@@ -16,6 +17,8 @@ use crate::ui;
 pub(crate) struct Request {
     pub selection: Selection,
     pub links: bool,
+    pub hosts: bool,
+    pub groups: bool,
     pub ps: bool,
     pub logs: Option<String>,
     pub follow: bool,
@@ -27,7 +30,7 @@ const RUNS: usize = 20;
 /// Carries it out.
 pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
     let target = request.selection.target()?;
-    if request.ps || request.logs.is_some() {
+    if request.hosts || request.groups || request.ps || request.logs.is_some() {
         return services(context, &request).await;
     }
     let state = context.store.read_state(target)?;
@@ -54,12 +57,16 @@ pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
     Ok(())
 }
 
-/// `-ps` and `-logs`, which ask the place where the services run.
+/// `-hosts`, `-groups`, `-ps` and `-logs`, which are about the place where the services run.
 async fn services(context: &Context, request: &Request) -> Result<()> {
     let current = super::current(context, &request.selection)?;
     match super::target(&request.selection)?.runtime() {
+        Runtime::Swarm => swarm::show(context, request, &current).await,
+        _ if request.hosts || request.groups => {
+            Err(Plain::usage(format!("`{}` has no hosts but this machine", current.target)).into())
+        }
         Runtime::Containers => containers::show(context, request, &current).await,
-        Runtime::InProcess | Runtime::Swarm => Err(super::unavailable("info -ps / -logs")),
+        Runtime::InProcess => Err(super::unavailable("info -ps / -logs")),
     }
 }
 
