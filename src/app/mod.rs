@@ -292,9 +292,11 @@ pub struct App {
     pub stores: (&'static str, &'static str),
     /// What the post stores speak.
     pub store_protocol: Protocol,
-    /// The service whose traces are gathered.
+    /// The service whose traces are gathered; it queues the notifications.
     pub traced_service: &'static str,
-    /// The service whose incoming dependency edge counts the notifications.
+    /// The service that says when a post is durable at the origin.
+    pub written_service: &'static str,
+    /// The service whose incoming dependency edge counts the notifications; it receives them and reads the posts.
     pub notified_service: &'static str,
     /// How its images come to be.
     pub images: Images,

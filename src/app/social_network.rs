@@ -101,6 +101,7 @@ pub(super) const APP: App = App {
     stores: ("post-storage-mongodb-eu", "post-storage-mongodb-us"),
     store_protocol: Protocol::Mongo,
     traced_service: "compose-post-service",
+    written_service: "post-storage-service-eu",
     notified_service: "write-home-timeline-service-us",
     images: social_network_images::IMAGES,
     shape: SHAPE,

@@ -62,6 +62,7 @@ pub(super) const APP: App = App {
     stores: ("post-storage-redis-eu", "post-storage-redis-us"),
     store_protocol: Protocol::Redis,
     traced_service: "compose-post-service",
+    written_service: "post-storage-service-eu",
     notified_service: "write-home-timeline-service-us",
     images: Images::NONE,
     shape: SHAPE,

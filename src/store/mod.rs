@@ -31,8 +31,8 @@ pub use deployment::Deployment;
 pub use lock::Lock;
 pub use miniature::MiniatureRecord;
 pub use run::{
-    ClockOffset, DelayRecord, HostFacts, ImageRef, Ledger, LoadCounts, Outcome, PlacementRef, RunDir, RunRecord,
-    Status, WorkloadRecord,
+    CONTROLLER, ClockHosts, ClockOffset, DelayRecord, HostFacts, ImageRef, Ledger, LoadCounts, Outcome, PlacementRef,
+    RunDir, RunRecord, Status, WorkloadRecord,
 };
 pub use state::State;
 

@@ -98,6 +98,9 @@ pub struct WorkloadRecord {
     pub threads: usize,
     /// Number of clients.
     pub clients: usize,
+    /// The client hosts, in the order of their `.out` files; none when this machine sent the load.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub client_hosts: Vec<String>,
     /// Duration, s.
     pub duration_s: f64,
     /// The first part that is cut from every series, s.
@@ -151,6 +154,22 @@ pub struct ClockOffset {
     pub bound_us: f64,
     /// When it was measured, us since the epoch, on `a`.
     pub at_us: i64,
+}
+
+/// Name of this machine among the hosts whose clocks are compared.
+pub const CONTROLLER: &str = "controller";
+
+/// The hosts whose clocks stamp what is gathered.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockHosts {
+    /// Requests come in here.
+    pub entry: String,
+    /// A post is durable at the origin.
+    pub written: String,
+    /// A notification is queued.
+    pub queued: String,
+    /// It is received, and the post is read.
+    pub read: String,
 }
 
 /// Delay injected on the replication path.
@@ -274,6 +293,9 @@ pub struct RunRecord {
     /// Clock offsets before and after the run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub clock_offsets: Vec<ClockOffset>,
+    /// Whose clocks these are; absent where everything has one clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_hosts: Option<ClockHosts>,
     /// Injected delay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delay: Option<DelayRecord>,

@@ -30,6 +30,19 @@ pub struct Second {
     pub latency: Packed,
 }
 
+impl Second {
+    /// Adds what another client measured in the same second.
+    pub fn add(&mut self, other: &Second) {
+        self.due += other.due;
+        self.sent += other.sent;
+        self.ok += other.ok;
+        add_errors(&mut self.errors, &other.errors);
+        let mut latency = self.latency.unpack();
+        latency.add(&other.latency.unpack());
+        self.latency = Packed::from(&latency);
+    }
+}
+
 /// What a run measured. Counts leave the warm-up out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
@@ -202,16 +215,7 @@ impl Report {
     fn merge_timeline(&mut self, other: &[Second]) {
         for second in other {
             match self.timeline.binary_search_by_key(&second.second, |s| s.second) {
-                Ok(at) => {
-                    let ours = &mut self.timeline[at];
-                    ours.due += second.due;
-                    ours.sent += second.sent;
-                    ours.ok += second.ok;
-                    add_errors(&mut ours.errors, &second.errors);
-                    let mut latency = ours.latency.unpack();
-                    latency.add(&second.latency.unpack());
-                    ours.latency = Packed::from(&latency);
-                }
+                Ok(at) => self.timeline[at].add(second),
                 Err(at) => self.timeline.insert(at, second.clone()),
             }
         }

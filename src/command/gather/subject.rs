@@ -10,7 +10,7 @@ use crate::app::{APPS, App};
 use crate::embedded::client::Client;
 use crate::error::{Plain, Result};
 use crate::experiment::{TargetName, Variant};
-use crate::store::{Deployment, RunDir, RunRecord, State, StoreError, parse_yaml};
+use crate::store::{CONTROLLER, Deployment, RunDir, RunRecord, State, StoreError, parse_yaml};
 
 /// The run and its circumstances.
 pub(super) struct Subject {
@@ -92,9 +92,13 @@ impl Subject {
         recorded.or(self.state.antipode.map(Variant::from_antipode)).or(deployed).unwrap_or(Variant::Baseline)
     }
 
-    /// First due instant and end of the load, us since the epoch.
+    /// First due instant and end of the load, us since the epoch on the clock of the host where requests come in.
     pub(super) fn load_us(&self) -> Option<(i64, Option<i64>)> {
-        self.record.as_ref().filter(|record| record.started_us > 0).map(|record| (record.started_us, record.ended_us))
+        let record = self.record.as_ref().filter(|record| record.started_us > 0)?;
+        let entry = record.clock_hosts.as_ref().map_or("", |hosts| hosts.entry.as_str());
+        let ahead = super::conditions::between(&record.clock_offsets, CONTROLLER, entry);
+        let ahead_us = ahead.map_or(0, |offset| offset.us.round() as i64);
+        Some((record.started_us + ahead_us, record.ended_us.map(|end| end + ahead_us)))
     }
 
     /// The window of traces to ask for, us since the epoch: the load, and what it left behind.

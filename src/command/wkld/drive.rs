@@ -10,26 +10,51 @@ use crate::error::{Exit, Plain, Result};
 use crate::ui;
 use crate::wkld::report::{Report, Second};
 use crate::wkld::script::Scripts;
-use crate::wkld::{self, Stop, WkldError};
+use crate::wkld::{self, Stop, WkldError, Workload};
 
 /// The scripts of a run, kept for `done`.
 pub(super) type KeptScripts = Option<Arc<Mutex<Scripts>>>;
 
-/// Sends the load while ^C is listened for.
+/// What sees every second of a load when it is over.
+pub(super) type Watch = Box<dyn FnMut(&Second) + Send>;
+
+/// Sends the load while ^C is listened for, with progress for people.
 ///
 /// # Errors
 /// When it could not be started.
 pub(super) async fn load(assignment: &Assignment) -> Result<(Report, KeptScripts)> {
-    let stop = Arc::new(Stop::default());
+    load_until(assignment, Arc::new(Stop::default()), progress(&assignment.workload)).await
+}
+
+/// Sends the load until `stop`, while ^C is listened for.
+///
+/// # Errors
+/// When it could not be started.
+pub(super) async fn load_until(
+    assignment: &Assignment,
+    stop: Arc<Stop>,
+    watch: Watch,
+) -> Result<(Report, KeptScripts)> {
     let watcher = tokio::spawn(stop_on_signal(Arc::clone(&stop)));
     let assignment = assignment.clone();
-    let done = tokio::task::spawn_blocking(move || send(&assignment, &stop)).await;
+    let done = tokio::task::spawn_blocking(move || send(&assignment, &stop, watch)).await;
     watcher.abort();
     let done = done.map_err(|error| Plain::new(Exit::Bug, format!("the load generator panicked: {error}")))?;
     Ok(done?)
 }
 
-fn send(assignment: &Assignment, stop: &Stop) -> std::result::Result<(Report, KeptScripts), WkldError> {
+/// Progress of a workload for people.
+pub(super) fn progress(workload: &Workload) -> Watch {
+    let whole = (workload.schedule().duration_ns() / 1_000_000_000).max(1);
+    let progress = ui::Progress::new("load", whole);
+    Box::new(move |second: &Second| progress.set((second.second + 1).min(whole), &line_of(second)))
+}
+
+fn send(
+    assignment: &Assignment,
+    stop: &Stop,
+    mut watch: Watch,
+) -> std::result::Result<(Report, KeptScripts), WkldError> {
     let Assignment { workload, requests, trust, probe: fraction, .. } = assignment;
     let hosts = requests.hosts(trust)?;
     let probe = match requests {
@@ -44,10 +69,7 @@ fn send(assignment: &Assignment, stop: &Stop) -> std::result::Result<(Report, Ke
         _ => None,
     };
     let (mut sources, scripts) = requests.sources(&hosts, workload.seed, trust, probe.as_ref().map(|(p, _)| p))?;
-    let whole = (workload.schedule().duration_ns() / 1_000_000_000).max(1);
-    let progress = ui::Progress::new("load", whole);
-    let mut watch = |second: &Second| progress.set((second.second + 1).min(whole), &line_of(second));
-    let sent = wkld::run(workload, hosts, &mut *sources, stop, &mut watch);
+    let sent = wkld::run(workload, hosts, &mut *sources, stop, &mut *watch);
     // The probe ends when nobody is left who could hand it another write.
     drop(sources);
     let seen = probe.and_then(|(probing, thread)| {

@@ -1,12 +1,11 @@
 //! `wkld --find-max`: the highest rate that meets an objective, and the curve on the way there.
 
-use super::drive::load;
+use super::sender::{Sender, Sent};
 use super::worker::Assignment;
 use crate::Context;
 use crate::error::{Exit, Plain, Result};
 use crate::store::{RunDir, write_atomic};
 use crate::ui;
-use crate::wkld::report::Report;
 use crate::wkld::schedule::{Piece, Rate};
 use crate::wkld::search::{GOODPUT, Objective, Point, Search};
 
@@ -16,18 +15,22 @@ const START: f64 = 10.0;
 /// Searches; `keep` files every step's run. The last directory it gave gets the curve.
 pub(super) async fn run(
     context: &Context,
-    assignment: &Assignment,
+    (assignment, sender): (&Assignment, &Sender),
     rate: Option<f64>,
     objective: &str,
-    mut keep: impl FnMut(&Assignment, &Report) -> Result<Option<RunDir>>,
+    mut keep: impl FnMut(&Assignment, &Sent) -> Result<Option<RunDir>>,
 ) -> Result<()> {
     let objective: Objective = objective.parse().map_err(Plain::usage)?;
     let mut search = Search::new(rate.unwrap_or(START));
     let mut last = None;
     while let Some(rate) = search.next() {
         let step = at_rate(assignment, rate);
-        let (report, _) = load(&step).await?;
-        last = keep(&step, &report)?.or(last);
+        let sent = sender.send(&step).await?;
+        last = keep(&step, &sent)?.or(last);
+        if let Some(why) = sent.lost.first() {
+            return Err(Plain::new(Exit::RunVoid, why.clone()).into());
+        }
+        let report = sent.report;
         if report.interrupted {
             return Err(Plain::new(Exit::Interrupted, "interrupted during the search").into());
         }

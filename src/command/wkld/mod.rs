@@ -1,11 +1,14 @@
 //! `maestro wkld`: offers a load to the running application (or to any URL) and keeps what was measured.
 
+mod clients;
+mod clocks;
 mod drive;
 mod find_max;
 mod host;
 mod probe;
 pub(crate) mod record;
 pub(crate) mod requests;
+mod sender;
 mod steps;
 mod storage;
 pub(crate) mod worker;
@@ -26,8 +29,8 @@ use crate::wkld::report::Report;
 use crate::wkld::schedule::{Piece, Rate, parse_ramp};
 use crate::wkld::script::Script;
 use crate::wkld::tls::Trust;
-use drive::{KeptScripts, load};
 use requests::Requests;
+use sender::{Sender, Sent};
 use worker::{ASSIGNMENT_FORMAT, Assignment};
 
 /// What was asked for; the options are described in the grammar.
@@ -73,17 +76,27 @@ pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
         return tokio::task::block_in_place(|| steps::run(context, &current, &request, list));
     }
     let workload = describe(&request)?;
-    let assignment = assign(context, &request, workload, &current, &endpoint)?;
+    let (assignment, sender) = assign(context, &request, workload, &current, &endpoint)?;
     if context.dry_run {
-        ui::out(plan_line(&assignment));
+        ui::out(plan_line(&assignment, sender.clients()));
         return Ok(());
     }
+    let job = Job { context, request: &request, assignment: &assignment, sender: &sender, endpoint: &endpoint };
     if request.find_max {
-        return search(context, &request, current, &assignment, &endpoint).await;
+        return search(&job, current).await;
     }
-    let (dir, report, scripts) = offer(context, &request, current, &assignment, &endpoint).await?;
-    show(context, &report, Some(&dir));
-    conclude(&report, scripts, Some(&context.store.relative(dir.path())))
+    let (dir, sent) = offer(&job, current).await?;
+    show(context, &sent.report, Some(&dir));
+    conclude(sent, Some(&context.store.relative(dir.path())))
+}
+
+/// A load that a deployment is offered.
+struct Job<'a> {
+    context: &'a Context,
+    request: &'a Request,
+    assignment: &'a Assignment,
+    sender: &'a Sender,
+    endpoint: &'a str,
 }
 
 /// Sends the workload and records it; the run's directory, for whoever goes on from there (`sweep`).
@@ -92,9 +105,10 @@ pub(crate) async fn perform(context: &Context, request: Request) -> Result<RunDi
     let current = super::current(context, &request.selection)?;
     super::still_running(context, &current.deployment)?;
     let endpoint = endpoint_name(&current, &request)?;
-    let assignment = assign(context, &request, workload, &current, &endpoint)?;
-    let (dir, report, scripts) = offer(context, &request, current, &assignment, &endpoint).await?;
-    conclude(&report, scripts, Some(&context.store.relative(dir.path())))?;
+    let (assignment, sender) = assign(context, &request, workload, &current, &endpoint)?;
+    let job = Job { context, request: &request, assignment: &assignment, sender: &sender, endpoint: &endpoint };
+    let (dir, sent) = offer(&job, current).await?;
+    conclude(sent, Some(&context.store.relative(dir.path())))?;
     Ok(dir)
 }
 
@@ -103,14 +117,16 @@ pub(crate) async fn worker() -> Result<()> {
     worker::run().await
 }
 
-/// Everything that the sending host needs to know.
+/// Who sends, and everything that the sending hosts need to know.
 fn assign(
     context: &Context,
     request: &Request,
-    workload: Workload,
+    mut workload: Workload,
     current: &Current,
     endpoint: &str,
-) -> Result<Assignment> {
+) -> Result<(Assignment, Sender)> {
+    let sender = Sender::of(context, current, request)?;
+    workload.clients = sender.clients().len().max(1) as u64;
     let requests = match &request.script {
         Some(path) => Requests::Script(deployed_script(current, request, path)?),
         None => Requests::of_endpoint(&context.store, current, endpoint)?,
@@ -118,51 +134,44 @@ fn assign(
     if request.probe > 0.0 {
         probe::of(current.app, endpoint)?;
     }
-    Ok(Assignment { format: ASSIGNMENT_FORMAT, workload, requests, trust: trust(request)?, probe: request.probe })
+    let format = ASSIGNMENT_FORMAT;
+    let assignment =
+        Assignment { format, workload, requests, trust: trust(request)?, probe: request.probe, attended: false };
+    Ok((assignment, sender))
 }
 
 /// Makes the run's directory, sends the load, and writes what was measured.
-async fn offer(
-    context: &Context,
-    request: &Request,
-    mut current: Current,
-    assignment: &Assignment,
-    endpoint: &str,
-) -> Result<(RunDir, Report, KeptScripts)> {
+async fn offer(job: &Job<'_>, mut current: Current) -> Result<(RunDir, Sent)> {
+    let Job { context, assignment, .. } = *job;
     let _lock = context.store.lock("wkld")?;
     let loading = Duration::from_nanos(assignment.workload.schedule().duration_ns());
     let delay = super::delay::Guard::start(context, &current, loading).await?;
-    let (dir, mut run) = record::begin(context, &current, request, endpoint, &assignment.workload)?;
-    remember(context, &mut current, request, &run, &dir)?;
+    let (dir, mut run) = record::begin(job, &current, &assignment.workload)?;
+    remember(job, &mut current, &run, &dir)?;
     let storage = tokio::task::block_in_place(|| Storage::before(&current))?;
-    let (report, scripts) = match load(assignment).await {
-        Ok(done) => done,
+    let sent = match job.sender.send(assignment).await {
+        Ok(sent) => sent,
         Err(error) => return Err(gave_up(&dir, &mut run, error)),
     };
-    record::finish(&dir, &mut run, &report, &assignment.requests.shown_url(), delay.end().await)?;
+    record::finish(&dir, &mut run, &sent, &assignment.requests.shown_url(), delay.end().await)?;
     if let Some(storage) = storage {
         tokio::task::block_in_place(|| storage.after(&dir))?;
     }
-    Ok((dir, report, scripts))
+    Ok((dir, sent))
 }
 
 /// `--find-max` on a deployment: every step is a run of its own.
-async fn search(
-    context: &Context,
-    request: &Request,
-    mut current: Current,
-    assignment: &Assignment,
-    endpoint: &str,
-) -> Result<()> {
+async fn search(job: &Job<'_>, mut current: Current) -> Result<()> {
+    let Job { context, request, assignment, sender, .. } = *job;
     let _lock = context.store.lock("wkld")?;
     let url = assignment.requests.shown_url();
-    let keep = |step: &Assignment, report: &Report| {
-        let (dir, mut run) = record::begin(context, &current, request, endpoint, &step.workload)?;
-        remember(context, &mut current, request, &run, &dir)?;
-        record::finish(&dir, &mut run, report, &url, Vec::new())?;
+    let keep = |step: &Assignment, sent: &Sent| {
+        let (dir, mut run) = record::begin(job, &current, &step.workload)?;
+        remember(job, &mut current, &run, &dir)?;
+        record::finish(&dir, &mut run, sent, &url, Vec::new())?;
         Ok(Some(dir))
     };
-    find_max::run(context, assignment, request.rate, &request.slo, keep).await
+    find_max::run(context, (assignment, sender), request.rate, &request.slo, keep).await
 }
 
 /// `--url`: no deployment; wrk2's text is the result, and `--out` keeps the rest.
@@ -171,29 +180,31 @@ async fn drive_url(context: &Context, request: &Request, workload: Workload, url
         Some(path) => Requests::Script(Script::read(path, url, request.script_args.clone())?),
         None => Requests::Url { url: url.to_owned() },
     };
-    let assignment = Assignment { format: ASSIGNMENT_FORMAT, workload, requests, trust: trust(request)?, probe: 0.0 };
+    let (format, trust, sender) = (ASSIGNMENT_FORMAT, trust(request)?, Sender::here());
+    let assignment = Assignment { format, workload, requests, trust, probe: 0.0, attended: false };
     if request.probe > 0.0 {
         return Err(Plain::usage("--probe needs a deployment, not --url").into());
     }
     if context.dry_run {
-        ui::out(plan_line(&assignment));
+        ui::out(plan_line(&assignment, &[]));
         return Ok(());
     }
     if request.find_max {
-        return find_max::run(context, &assignment, request.rate, &request.slo, |_, _| Ok(None)).await;
+        return find_max::run(context, (&assignment, &sender), request.rate, &request.slo, |_, _| Ok(None)).await;
     }
-    let (report, scripts) = load(&assignment).await?;
-    let text = record::wrk2_text(&report, url, assignment.workload.schedule().duration_ns() as f64 / 1e9);
+    let sent = sender.send(&assignment).await?;
+    let report = &sent.report;
+    let text = record::wrk2_text(report, url, assignment.workload.schedule().duration_ns() as f64 / 1e9);
     if let Some(out) = &request.out {
         let dir = RunDir::new(out);
         crate::store::write_atomic(&dir.client_out(0), text.as_bytes())?;
-        record::write_measured(&dir, &report)?;
+        record::write_measured(&dir, report)?;
     }
     if !context.json {
         ui::out_raw(text);
     }
-    show(context, &report, None);
-    conclude(&report, scripts, request.out.as_ref().map(|out| out.display().to_string()).as_deref())
+    show(context, report, None);
+    conclude(sent, request.out.as_ref().map(|out| out.display().to_string()).as_deref())
 }
 
 /// The script with the deployment's front ends as `HOST_EU` and `HOST_US`.
@@ -272,11 +283,12 @@ fn endpoint_name(current: &Current, request: &Request) -> Result<String> {
     Ok(name)
 }
 
-fn plan_line(assignment: &Assignment) -> String {
+fn plan_line(assignment: &Assignment, clients: &[String]) -> String {
     let workload = &assignment.workload;
     let schedule = workload.schedule();
+    let from = if clients.is_empty() { String::new() } else { format!(" from each of {}", clients.join(", ")) };
     format!(
-        "send {:.0} requests in {} s to {} over {} and {}",
+        "send {:.0} requests in {} s to {} over {} and {}{from}",
         schedule.expected(),
         schedule.duration_ns() as f64 / 1e9,
         assignment.requests.shown_url(),
@@ -286,7 +298,8 @@ fn plan_line(assignment: &Assignment) -> String {
 }
 
 /// Links the next commands to this run.
-fn remember(context: &Context, current: &mut Current, request: &Request, run: &RunRecord, dir: &RunDir) -> Result<()> {
+fn remember(job: &Job<'_>, current: &mut Current, run: &RunRecord, dir: &RunDir) -> Result<()> {
+    let Job { context, request, .. } = *job;
     let state = &mut current.state;
     state.wkld_duration = Some(run.workload.duration_s);
     state.wkld_rate = Some(run.workload.rate);
@@ -357,7 +370,8 @@ fn probe_line(probe: &ProbeReport) -> String {
 }
 
 /// Runs the script's `done`, and gives the exit code that the run deserves.
-fn conclude(report: &Report, scripts: KeptScripts, run: Option<&str>) -> Result<()> {
+fn conclude(sent: Sent, run: Option<&str>) -> Result<()> {
+    let Sent { report, scripts, lost, .. } = sent;
     let kept = run.map_or_else(String::new, |run| format!("; what was measured is in `{run}`"));
     if let Some(error) = &report.script_error {
         return Err(Plain::usage(format!("{error}{kept}")).into());
@@ -365,11 +379,14 @@ fn conclude(report: &Report, scripts: KeptScripts, run: Option<&str>) -> Result<
     if let Some(scripts) = scripts
         && let Ok(scripts) = scripts.lock()
     {
-        scripts.done(report)?;
+        scripts.done(&report)?;
     }
     if report.interrupted {
         let seconds = report.measured_s;
         return Err(Plain::new(Exit::Interrupted, format!("interrupted after {seconds:.1} s of load{kept}")).into());
+    }
+    if !lost.is_empty() {
+        return Err(Plain::new(Exit::RunVoid, format!("{}{kept}", lost.join("; "))).into());
     }
     Ok(())
 }

@@ -4,15 +4,14 @@ use std::path::Path;
 
 use indexmap::IndexMap;
 
-use super::Request;
-use super::host;
-use crate::Context;
+use super::sender::{Sender, Sent};
+use super::{Job, Request, host};
 use crate::command::Current;
 use crate::error::Result;
 use crate::experiment::Variant;
 use crate::store::{
-    FORMAT, LoadCounts, Outcome, PlacementRef, RunDir, RunKey, RunRecord, Status, WorkloadRecord, create_exclusive,
-    new_tag, write_atomic,
+    FORMAT, HostFacts, ImageRef, LoadCounts, Outcome, PlacementRef, RunDir, RunKey, RunRecord, Status, WorkloadRecord,
+    create_exclusive, new_tag, write_atomic,
 };
 use crate::wkld::export::{hlog, timeline_csv};
 use crate::wkld::report::{Report, Verdict};
@@ -22,13 +21,8 @@ use crate::wkld::{Workload, wrk2};
 ///
 /// # Errors
 /// When the directory cannot be made or written.
-pub(super) fn begin(
-    context: &Context,
-    current: &Current,
-    request: &Request,
-    endpoint: &str,
-    workload: &Workload,
-) -> Result<(RunDir, RunRecord)> {
+pub(super) fn begin(job: &Job<'_>, current: &Current, workload: &Workload) -> Result<(RunDir, RunRecord)> {
+    let Job { context, request, sender, endpoint, .. } = *job;
     let deployment = &current.deployment;
     let variant = deployment.variant.unwrap_or(Variant::from_antipode(current.state.antipode.unwrap_or(false)));
     let stem = Path::new(&deployment.config).file_stem().unwrap_or_default().to_string_lossy();
@@ -52,11 +46,12 @@ pub(super) fn begin(
         },
         variant,
         endpoint: endpoint.to_owned(),
-        workload: asked(request, workload, rate),
+        workload: WorkloadRecord { client_hosts: sender.clients().to_vec(), ..asked(request, workload, rate) },
         round: request.round,
-        images: Vec::new(),
-        hosts: vec![host::facts()],
+        images: images(sender),
+        hosts: hosts(sender),
         clock_offsets: Vec::new(),
+        clock_hosts: sender.stamps(),
         delay: deployment.delay.clone(),
         started_us: jiff::Timestamp::now().as_microsecond(),
         ended_us: None,
@@ -70,6 +65,27 @@ pub(super) fn begin(
     Ok((dir, record))
 }
 
+/// Images of a deployment on hosts, with their ids there.
+fn images(sender: &Sender) -> Vec<ImageRef> {
+    let images = sender.facts().map_or(&[][..], |facts| &facts.images);
+    images.iter().map(|(name, digest)| ImageRef { name: name.clone(), digest: digest.clone() }).collect()
+}
+
+/// This machine, and the hosts of the deployment.
+fn hosts(sender: &Sender) -> Vec<HostFacts> {
+    let others = sender.facts().map_or(&[][..], |facts| &facts.hosts);
+    let others = others.iter().map(|host| HostFacts {
+        name: host.name.clone(),
+        cpu: host.cpu.clone(),
+        cpus: host.cpus,
+        memory_bytes: host.memory_bytes,
+        kernel: host.kernel.clone(),
+        clock_source: host.clock_source.clone(),
+        clock_synchronised: host.clock_synchronised,
+    });
+    std::iter::once(host::facts()).chain(others).collect()
+}
+
 fn asked(request: &Request, workload: &Workload, rate: f64) -> WorkloadRecord {
     let seconds = |ns: u64| ns as f64 / 1e9;
     WorkloadRecord {
@@ -78,6 +94,7 @@ fn asked(request: &Request, workload: &Workload, rate: f64) -> WorkloadRecord {
         connections: workload.connections,
         threads: workload.threads,
         clients: workload.clients as usize,
+        client_hosts: Vec::new(),
         duration_s: seconds(workload.schedule().duration_ns()),
         warmup_s: seconds(workload.warmup_ns),
         seed: workload.seed,
@@ -90,16 +107,14 @@ fn asked(request: &Request, workload: &Workload, rate: f64) -> WorkloadRecord {
 ///
 /// # Errors
 /// When a file cannot be written.
-pub(super) fn finish(
-    dir: &RunDir,
-    record: &mut RunRecord,
-    report: &Report,
-    url: &str,
-    void: Vec<String>,
-) -> Result<()> {
-    let text = wrk2_text(report, url, record.workload.duration_s);
-    write_atomic(&dir.client_out(0), text.as_bytes())?;
+pub(super) fn finish(dir: &RunDir, record: &mut RunRecord, sent: &Sent, url: &str, void: Vec<String>) -> Result<()> {
+    let report = &sent.report;
+    for (number, part) in &sent.parts {
+        let text = wrk2_text(part, url, record.workload.duration_s);
+        write_atomic(&dir.client_out(*number), text.as_bytes())?;
+    }
     write_measured(dir, report)?;
+    record.clock_offsets.clone_from(&sent.clocks);
     record.started_us = report.started_us;
     record.ended_us = Some(report.ended_us);
     record.load = Some(LoadCounts {
@@ -111,7 +126,7 @@ pub(super) fn finish(
         throughput: report.throughput(),
     });
     record.outcome = outcome(report);
-    for reason in void {
+    for reason in sent.lost.iter().cloned().chain(void) {
         record.outcome.add(Status::Void, reason);
     }
     dir.write_record(record)?;

@@ -1,22 +1,24 @@
 //! Takes back what deploying and running made on hosts, and nothing else.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::preflight::is_ours;
-use super::{Hosts, tool};
-use crate::cluster::{JOINED, SHIPPED};
+use super::{Hosts, load, tool};
+use crate::cluster::{JOINED, MAESTRO, SHIPPED, TOOL};
 use crate::error::{Exit, Plain, Result};
 use crate::execute::Outcome;
 use crate::execute::docker::Engine;
 use crate::execute::ssh::{Exec, local_facts};
 use crate::inventory::Role;
-use crate::swarm::NODE_LABEL;
+use crate::swarm::{NAMESPACE, NODE_LABEL};
 use crate::ui;
 use crate::wait::{self, Look};
 
 /// Longest wait for a network or a node to go.
 const GONE_LIMIT: Duration = Duration::from_secs(60);
+/// Longest wait for containers that are being stopped: twice what the engine gives them before it kills them.
+const STOPPING_LIMIT: Duration = Duration::from_secs(20);
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Ends generators of the deployment that an earlier `wkld` left behind on clients. Each wrote down its process id; it is
@@ -24,12 +26,37 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 pub(super) async fn no_load(hosts: &Hosts, tag: &str) -> Result<Outcome> {
     let clients: Vec<String> =
         hosts.all().iter().filter(|host| host.is(Role::Client)).map(|host| host.name.clone()).collect();
-    let script = r#"[ -f "$1" ] && read -r pid < "$1" || exit 0
-tr '\0' ' ' < "/proc/$pid/cmdline" 2>/dev/null | grep -q 'maestro-.* worker' && kill "$pid"
-rm -f -- "$1""#;
     let note = tool::load_note(tag);
-    hosts.each(&clients, async |name| Ok(hosts.remote(&name)?.run(&Exec::script(script, &[&note])).await?)).await?;
+    hosts.each(&clients, async |name| Ok(hosts.remote(&name)?.run(&Exec::script(load::END, &[&note])).await?)).await?;
     Ok(Outcome::Done)
+}
+
+/// Waits until the containers of removed services have ended on every host, so that their ports and images are free.
+/// Those that nobody ends any more (their engine has lost the swarm that they came from) are removed.
+pub(super) async fn no_containers(hosts: &Hosts, stack: &str) -> Result<()> {
+    let names = hosts.names();
+    let label = [(NAMESPACE, stack), (TOOL, MAESTRO)];
+    hosts
+        .each(&names, async |name| {
+            let engine = hosts.engine(&name).await?;
+            let begun = Instant::now();
+            loop {
+                let left = engine.list_containers(&label).await?;
+                if left.is_empty() {
+                    return Ok(());
+                }
+                if begun.elapsed() > STOPPING_LIMIT {
+                    for id in left.into_iter().filter_map(|container| container.id) {
+                        ui::detail(format_args!("{name}: removing container {id}, which nobody ends"));
+                        engine.remove_container(&id).await?;
+                    }
+                    return Ok(());
+                }
+                tokio::time::sleep(LOOK_INTERVAL).await;
+            }
+        })
+        .await
+        .map(drop)
 }
 
 /// Removes the overlay network, which stays in use for a moment after its last task.

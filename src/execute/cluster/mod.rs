@@ -3,12 +3,15 @@
 mod clean;
 mod files;
 mod images;
+mod load;
 mod preflight;
 mod ready;
 mod swarm;
 mod tool;
 
 pub(crate) use images::unpack;
+pub(crate) use load::{Generator, equip};
+pub(crate) use tool::clock;
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -216,6 +219,9 @@ async fn on_manager(hosts: &Hosts, state: &StackStep) -> Result<Outcome> {
     } else if !matches!(state, StackStep::EnsureGone { .. }) {
         let why = format!("`{name}` manages no swarm (any more)");
         return Err(Plain::new(Code::Unreachable, why).with_hint("run `maestro deploy` again: it forms one").into());
+    }
+    if let StackStep::EnsureGone { stack } = state {
+        clean::no_containers(hosts, stack).await?;
     }
     Ok(Outcome::Done)
 }

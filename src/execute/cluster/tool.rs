@@ -20,9 +20,6 @@ const FOLDER: &str = ".maestro/bin";
 /// Exchanges of a clock measurement: some milliseconds each over a slow link, a fifth of one nearby.
 const EXCHANGES: usize = 200;
 
-/// A clock measurement ends after this time even if not all exchanges were made.
-const CLOCK_LIMIT: Duration = Duration::from_secs(2);
-
 /// A clock that does not answer for this long is given up.
 const CLOCK_SILENCE: Duration = Duration::from_secs(5);
 
@@ -67,7 +64,7 @@ pub(super) async fn ensure(hosts: &Hosts) -> Result<Outcome> {
     Ok(Outcome::Tool(sha256))
 }
 
-async fn send(hosts: &Hosts, name: &str, binary: &Path, to: &str, progress: &Sum) -> Result<()> {
+pub(super) async fn send(hosts: &Hosts, name: &str, binary: &Path, to: &str, progress: &Sum) -> Result<()> {
     let remote = hosts.remote(name)?;
     let copied = remote.upload(binary, to, Mode::Executable, &|at| progress.set(name, at)).await?;
     if copied.sent > 0 {
@@ -97,15 +94,17 @@ impl Sum {
 }
 
 /// How far the clock of a host is ahead of this machine's, by the host's copy of this program or, without one, by `date`.
+/// Ends after `limit` even if not all exchanges were made.
 ///
 /// # Errors
 /// [`SshError`], and exit code 4 when the host's clock cannot be read.
-pub(crate) async fn clock(remote: &Remote, tool: &str) -> Result<Offset> {
-    let exchanges = match exchange(remote, &Exec::new([path(tool).as_str(), "peer", "clock"]), Answer::Binary).await {
+pub(crate) async fn clock(remote: &Remote, tool: &str, limit: Duration) -> Result<Offset> {
+    let exec = Exec::new([path(tool).as_str(), "peer", "clock"]);
+    let exchanges = match exchange(remote, &exec, Answer::Binary, limit).await {
         Ok(exchanges) if !exchanges.is_empty() => exchanges,
         _ => {
             let script = "while read -r x; do date +%s%N; done";
-            exchange(remote, &Exec::script(script, &[]), Answer::Line).await?
+            exchange(remote, &Exec::script(script, &[]), Answer::Line, limit).await?
         }
     };
     offset(&exchanges)
@@ -121,11 +120,16 @@ enum Answer {
     Line,
 }
 
-async fn exchange(remote: &Remote, exec: &Exec, answer: Answer) -> std::result::Result<Vec<Exchange>, SshError> {
+async fn exchange(
+    remote: &Remote,
+    exec: &Exec,
+    answer: Answer,
+    limit: Duration,
+) -> std::result::Result<Vec<Exchange>, SshError> {
     let mut running = remote.start(exec).await?;
     let begun = std::time::Instant::now();
     let mut exchanges = Vec::with_capacity(EXCHANGES);
-    while exchanges.len() < EXCHANGES && begun.elapsed() < CLOCK_LIMIT {
+    while exchanges.len() < EXCHANGES && begun.elapsed() < limit {
         let sent = now_ns();
         if running.stdin.write_all(if answer == Answer::Binary { b"?" } else { b"\n" }).await.is_err() {
             break;
