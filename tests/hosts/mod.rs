@@ -76,6 +76,7 @@ impl Lab {
         lab.make_image();
         let label = lab.label();
         docker(&["network", "create", "--label", &label, &lab.id]);
+        docker(&["volume", "create", "--label", &label, &format!("{}-shared", lab.id)]);
         for alias in aliases {
             lab.run_host(alias);
         }
@@ -119,6 +120,7 @@ impl Lab {
         let key = std::fs::read_to_string(self.path("id.pub")).expect("the public key");
         let (key, sshd) = (format!("AUTHORIZED_KEY={}", key.trim()), format!("SSHD_OPTIONS={SSHD_OPTIONS}"));
         let volume = format!("{volume}:/var/lib/docker");
+        let shared = format!("{}-shared:/shared", self.id);
         let mut args = vec!["run", "-d", "--name", &container, "--hostname", &container, "--label", &label];
         for capability in CAPABILITIES.split_whitespace() {
             args.extend(["--cap-add", capability]);
@@ -126,7 +128,7 @@ impl Lab {
         for option in ["seccomp=unconfined", "apparmor=unconfined", "systempaths=unconfined"] {
             args.extend(["--security-opt", option]);
         }
-        args.extend(["--device-cgroup-rule", "a *:* rwm", "--network", &self.id, "-v", &volume]);
+        args.extend(["--device-cgroup-rule", "a *:* rwm", "--network", &self.id, "-v", &volume, "-v", &shared]);
         for share in [
             "/usr:/usr:ro",
             "/sys/fs/cgroup:/sys/fs/cgroup:rw",

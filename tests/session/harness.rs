@@ -64,9 +64,15 @@ impl Session {
 
     /// Runs `maestro LINE` and demands exit code 0.
     pub fn ok(&self, line: &str) -> Done {
-        let done = self.run(line);
-        assert_eq!(done.code, 0, "maestro {line}\nstdout:\n{}\nstderr:\n{}", done.stdout, done.stderr);
-        done
+        self.run(line).ok(line)
+    }
+}
+
+impl Done {
+    /// Demands exit code 0 of `maestro LINE`.
+    pub fn ok(self, line: &str) -> Done {
+        assert_eq!(self.code, 0, "maestro {line}\nstdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        self
     }
 }
 

@@ -21,6 +21,7 @@ mod estimators;
 mod gather;
 mod gce_emulator;
 mod gcp;
+mod gsd;
 mod harness;
 #[path = "../hosts/mod.rs"]
 mod hosts;
