@@ -118,7 +118,7 @@ async fn rows(manager: &Engine, hosts: &Hosts) -> Result<Vec<Row>> {
     for service in manager.list_services(&label).await? {
         // The task that is meant to run, else the newest one that did.
         let mine = || tasks.iter().filter(|task| task.service == service.id);
-        let task = mine().find(|task| task.wanted == "running").or_else(|| mine().last());
+        let task = mine().find(|task| task.wanted == "running").or_else(|| mine().next_back());
         let host = task.and_then(|task| nodes.iter().position(|node| *node == task.node)).map(|at| names[at].clone());
         let state = task.map_or("none".to_owned(), |task| {
             if task.error.is_empty() { task.state.clone() } else { format!("{}: {}", task.state, task.error) }

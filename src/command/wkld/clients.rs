@@ -47,7 +47,7 @@ pub(super) struct Measured {
 enum Event {
     Second(Box<Second>),
     Said(String),
-    Ended(Result<Report>),
+    Ended(Result<Box<Report>>),
 }
 
 impl Clients<'_> {
@@ -106,7 +106,7 @@ impl Clients<'_> {
                 Event::Ended(Ok(mut report)) => {
                     report.started_us -= clocks.ahead_us(name);
                     report.ended_us -= clocks.ahead_us(name);
-                    measured.parts.push((number, report));
+                    measured.parts.push((number, *report));
                     live.without_one();
                 }
                 Event::Ended(Err(error)) => {
@@ -173,7 +173,7 @@ async fn attend(
     };
     let ended = match (ended, report) {
         (Err(error), _) => Err(error),
-        (Ok(()), Some(report)) => Ok(*report),
+        (Ok(()), Some(report)) => Ok(report),
         (Ok(()), None) => Err(Plain::new(Exit::StepFailed, "it ended without a report").into()),
     };
     tell.send((number, Event::Ended(ended))).ok();

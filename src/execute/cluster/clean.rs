@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::preflight::is_ours;
-use super::{Hosts, load, tool};
+use super::{Hosts, images, load, tool};
 use crate::cluster::{JOINED, MAESTRO, SHIPPED, TOOL};
 use crate::error::{Exit, Plain, Result};
 use crate::execute::Outcome;
@@ -150,15 +150,17 @@ pub(super) async fn no_files(hosts: &Hosts, folder: &Path) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Removes images and this program's copies. An image that something else still uses stays.
-pub(super) async fn no_images(hosts: &Hosts, images: &[String]) -> Result<Outcome> {
+/// Removes images, their archives in a shared directory, and this program's copies. An image that something else still uses stays.
+pub(super) async fn no_images(hosts: &Hosts, unused: &[String]) -> Result<Outcome> {
     let names = hosts.names();
     let (sha256, _) = local_facts(&super::own_binary()?).await?;
     let tool = tool::path(&sha256);
     hosts
         .each(&names, async |name| {
             let engine = hosts.engine(&name).await?;
-            for image in images {
+            let mut archives = Vec::new();
+            for image in unused {
+                archives.extend(engine.image(image).await?.map(|facts| images::archive_name(&facts.id)));
                 match engine.remove_image(image).await {
                     Ok(_) => {}
                     Err(error) if error.is_conflict() => ui::warn(format!("{name}: {error}")),
@@ -166,7 +168,14 @@ pub(super) async fn no_images(hosts: &Hosts, images: &[String]) -> Result<Outcom
                 }
             }
             let script = "rm -rf -- .maestro/images \"$1\" \"$1\".*.part; rmdir .maestro/bin .maestro 2>/dev/null; :";
-            hosts.remote(&name)?.run_ok(&Exec::script(script, &[&tool])).await?;
+            let remote = hosts.remote(&name)?;
+            remote.run_ok(&Exec::script(script, &[&tool])).await?;
+            if let Some(folder) = images::shared_folder(hosts) {
+                let script = "cd -- \"$0\" 2>/dev/null || exit 0; rm -f -- \"$@\"; cd /
+                    rmdir -- \"$0\" \"$(dirname -- \"$0\")\" 2>/dev/null; :";
+                let words = ["sh", "-c", script, &folder].map(str::to_owned);
+                remote.run_ok(&Exec::new(words.into_iter().chain(archives))).await?;
+            }
             Ok(())
         })
         .await?;

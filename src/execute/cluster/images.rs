@@ -128,10 +128,7 @@ async fn distribute(hosts: &Hosts, missing: &Missing<'_>, cache: &Path) -> Resul
     let archive = archive(hosts, missing, cache).await?;
     let (sha256, size) = local_facts(&archive).await?;
     let name = archive.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let to = match &hosts.inventory.access.shared_path {
-        Some(shared) => format!("{}/{SHARED_FOLDER}/{name}", shared.trim_end_matches('/')),
-        None => format!("{FOLDER}/{name}"),
-    };
+    let to = format!("{}/{name}", shared_folder(hosts).as_deref().unwrap_or(FOLDER));
     ui::note(format_args!(
         "sending {} ({:.1} MB) to {}",
         missing.image.name,
@@ -289,10 +286,22 @@ pub(crate) fn unpack(mut reader: impl Read + Send + 'static) -> impl Stream<Item
     futures_util::stream::unfold(stream, |mut stream| async { Some((stream.recv().await?, stream)) })
 }
 
+/// Where archives lie in the directory that all hosts share, if there is one.
+pub(super) fn shared_folder(hosts: &Hosts) -> Option<String> {
+    let shared = hosts.inventory.access.shared_path.as_deref()?;
+    Some(format!("{}/{SHARED_FOLDER}", shared.trim_end_matches('/')))
+}
+
+/// The name of the archive of the image `id`.
+pub(super) fn archive_name(id: &str) -> String {
+    let id = id.trim_start_matches("sha256:");
+    format!("{}.tar.zst", id.get(..24).unwrap_or(id))
+}
+
 /// The image as an archive of this machine, made once and named by the image's id.
 async fn archive(hosts: &Hosts, missing: &Missing<'_>, cache: &Path) -> Result<PathBuf> {
-    let id = missing.id.trim_start_matches("sha256:");
-    let path = cache.join(format!("{}.tar.zst", id.get(..24).unwrap_or(id)));
+    let name = archive_name(&missing.id);
+    let path = cache.join(&name);
     if path.exists() {
         return Ok(path);
     }
@@ -304,7 +313,7 @@ async fn archive(hosts: &Hosts, missing: &Missing<'_>, cache: &Path) -> Result<P
     let unwritable =
         |error: io::Error| Plain::new(Exit::Unreachable, format!("cannot write `{}`: {error}", path.display()));
     std::fs::create_dir_all(cache).map_err(unwritable)?;
-    let temporary = cache.join(format!("{}.{}.tmp", id.get(..24).unwrap_or(id), std::process::id()));
+    let temporary = cache.join(format!("{name}.{}.tmp", std::process::id()));
     let packed = pack(engine.save_images(&[&missing.image.name]), &temporary).await;
     if let Err(error) = packed {
         // The first error is the one to tell.

@@ -202,4 +202,6 @@ fn sudo_and_a_shared_directory_are_used() {
     site.ok("run --timeout 240");
     site.ok("wkld -E compose-post -r 40 -d 2 -c 2");
     site.ok("clean -strong");
+    assert_eq!(site.host("gamma").sh("ls -A /shared"), "");
+    assert_eq!(site.left(), Vec::<String>::new());
 }
