@@ -85,6 +85,15 @@ impl Clocks {
         Ok(Clocks { hosts: Arc::clone(hosts), tool: facts.tool.clone(), names, stamps })
     }
 
+    /// Connects to all hosts, so that a look takes no longer than its conversations.
+    ///
+    /// # Errors
+    /// When one cannot be reached.
+    pub(super) async fn connect(&self) -> Result<()> {
+        let connect = async |name: String| -> Result<()> { Ok(self.hosts.remote(&name)?.connect().await?) };
+        self.hosts.each(&self.names, connect).await.map(drop)
+    }
+
     /// Looks at all clocks at once.
     ///
     /// # Errors

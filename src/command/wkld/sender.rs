@@ -107,6 +107,7 @@ impl Sender {
 impl Cluster {
     async fn send(&self, assignment: &Assignment) -> Result<Sent> {
         let tool = equip(&self.hosts, &self.clients).await?;
+        self.clocks.connect().await?;
         let begun = std::time::Instant::now();
         let before = self.clocks.look(clocks::BEFORE).await?;
         let took = begun.elapsed();
