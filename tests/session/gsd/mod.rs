@@ -78,10 +78,11 @@ impl Site {
         self.lab.host(alias)
     }
 
-    /// What is left on the hosts of anything that was ever made there.
+    /// What is left on the hosts of anything that was ever made there. The networks of the engines themselves stay; after a
+    /// swarm was left, `ingress` does so for a while.
     fn left(&self) -> Vec<String> {
         let script = "docker ps -aq; docker images -q; docker service ls -q 2>/dev/null; \
-            docker network ls --format '{{.Name}}' | grep -vxE 'bridge|host|none|docker_gwbridge'; \
+            docker network ls --format '{{.Name}}' | grep -vxE 'bridge|host|none|docker_gwbridge|ingress'; \
             docker volume ls -q; docker info -f '{{.Swarm.LocalNodeState}}' | grep -vx inactive; \
             ls -d /root/.maestro /var/tmp/maestro 2>/dev/null; pgrep -f '[m]aestro-[0-9a-f]'; :";
         let each = self.lab.hosts().iter().map(|host| (host, host.sh(script)));
