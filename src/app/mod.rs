@@ -38,6 +38,16 @@ pub struct Service {
     pub setup: bool,
 }
 
+impl Service {
+    const fn new(name: &'static str, side: Side) -> Self {
+        Service { name, side, setup: false }
+    }
+
+    const fn setup_job(name: &'static str) -> Self {
+        Service { name, side: Side::Neutral, setup: true }
+    }
+}
+
 /// The environment variable that turns lineage enforcement on and off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Toggle {

@@ -6,64 +6,56 @@ use super::{
 };
 use crate::trace::{Place, Shape};
 
-const fn service(name: &'static str, side: Side) -> Service {
-    Service { name, side, setup: false }
-}
-
-const fn setup_job(name: &'static str) -> Service {
-    Service { name, side: Side::Neutral, setup: true }
-}
-
 const SERVICES: &[Service] = &[
-    service("social-graph-service", Side::Origin),
-    service("social-graph-redis", Side::Origin),
-    service("social-graph-mongodb", Side::Origin),
-    service("write-home-timeline-service-eu", Side::Origin),
-    service("write-home-timeline-rabbitmq-eu", Side::Origin),
-    service("home-timeline-redis-eu", Side::Origin),
-    service("write-home-timeline-service-us", Side::Replica),
-    service("write-home-timeline-rabbitmq-us", Side::Replica),
-    service("home-timeline-redis-us", Side::Replica),
-    service("home-timeline-service", Side::Replica),
-    service("post-storage-service-eu", Side::Origin),
-    service("post-storage-memcached-eu", Side::Origin),
-    service("post-storage-mongodb-eu", Side::Origin),
-    service("post-storage-service-us", Side::Replica),
-    service("post-storage-memcached-us", Side::Replica),
-    service("post-storage-mongodb-us", Side::Replica),
-    service("compose-post-redis", Side::Origin),
-    service("compose-post-service", Side::Origin),
-    service("unique-id-service", Side::Origin),
-    service("text-service", Side::Origin),
-    service("user-timeline-service", Side::Origin),
-    service("user-timeline-redis", Side::Origin),
-    service("user-timeline-mongodb", Side::Origin),
-    service("url-shorten-service", Side::Origin),
-    service("url-shorten-memcached", Side::Origin),
-    service("url-shorten-mongodb", Side::Origin),
-    service("user-mention-service", Side::Origin),
-    service("user-service", Side::Origin),
-    service("user-memcached", Side::Origin),
-    service("user-mongodb", Side::Origin),
-    service("media-service", Side::Origin),
-    service("media-memcached", Side::Origin),
-    service("media-mongodb", Side::Origin),
-    service("media-frontend", Side::Origin),
-    service("antipode-oracle", Side::Neutral),
-    service("nginx-thrift", Side::Origin),
-    service("nginx-thrift-us", Side::Replica),
-    service("jaeger", Side::Neutral),
-    service("xtrace-server", Side::Neutral),
-    service("mongodb-admin", Side::Neutral),
-    setup_job("post-storage-mongodb-setup"),
-    setup_job("write-home-timeline-rabbitmq-setup"),
+    Service::new("social-graph-service", Side::Origin),
+    Service::new("social-graph-redis", Side::Origin),
+    Service::new("social-graph-mongodb", Side::Origin),
+    Service::new("write-home-timeline-service-eu", Side::Origin),
+    Service::new("write-home-timeline-rabbitmq-eu", Side::Origin),
+    Service::new("home-timeline-redis-eu", Side::Origin),
+    Service::new("write-home-timeline-service-us", Side::Replica),
+    Service::new("write-home-timeline-rabbitmq-us", Side::Replica),
+    Service::new("home-timeline-redis-us", Side::Replica),
+    Service::new("home-timeline-service", Side::Replica),
+    Service::new("post-storage-service-eu", Side::Origin),
+    Service::new("post-storage-memcached-eu", Side::Origin),
+    Service::new("post-storage-mongodb-eu", Side::Origin),
+    Service::new("post-storage-service-us", Side::Replica),
+    Service::new("post-storage-memcached-us", Side::Replica),
+    Service::new("post-storage-mongodb-us", Side::Replica),
+    Service::new("compose-post-redis", Side::Origin),
+    Service::new("compose-post-service", Side::Origin),
+    Service::new("unique-id-service", Side::Origin),
+    Service::new("text-service", Side::Origin),
+    Service::new("user-timeline-service", Side::Origin),
+    Service::new("user-timeline-redis", Side::Origin),
+    Service::new("user-timeline-mongodb", Side::Origin),
+    Service::new("url-shorten-service", Side::Origin),
+    Service::new("url-shorten-memcached", Side::Origin),
+    Service::new("url-shorten-mongodb", Side::Origin),
+    Service::new("user-mention-service", Side::Origin),
+    Service::new("user-service", Side::Origin),
+    Service::new("user-memcached", Side::Origin),
+    Service::new("user-mongodb", Side::Origin),
+    Service::new("media-service", Side::Origin),
+    Service::new("media-memcached", Side::Origin),
+    Service::new("media-mongodb", Side::Origin),
+    Service::new("media-frontend", Side::Origin),
+    Service::new("antipode-oracle", Side::Neutral),
+    Service::new("nginx-thrift", Side::Origin),
+    Service::new("nginx-thrift-us", Side::Replica),
+    Service::new("jaeger", Side::Neutral),
+    Service::new("xtrace-server", Side::Neutral),
+    Service::new("mongodb-admin", Side::Neutral),
+    Service::setup_job("post-storage-mongodb-setup"),
+    Service::setup_job("write-home-timeline-rabbitmq-setup"),
 ];
 
 const fn fanout(tag: &'static str) -> Place {
     Place { operation: "FanoutHomeTimelines", tag }
 }
 
-pub(super) const SHAPE: Shape = Shape {
+const SHAPE: Shape = Shape {
     start: "/wrk2-api/post/compose",
     post: Place { operation: "_ComposeAndUpload", tag: "composepost_id" },
     written: Place { operation: "StorePost", tag: "poststorage_post_written_ts" },

@@ -1,34 +1,29 @@
 //! The social network in miniature: roles of this binary around real Redis and RabbitMQ.
 
-use super::social_network::SHAPE;
 use super::{
-    App, Broker, ComposeFile, Containers, Door, Images, PostSizes, Protocol, Queue, Service, Side, Toggle,
+    App, Broker, ComposeFile, Containers, Images, PostSizes, Protocol, Queue, Service, Side, Toggle, social_network,
     three_numbers,
 };
 
-const fn service(name: &'static str, side: Side) -> Service {
-    Service { name, side, setup: false }
-}
-
 const SERVICES: &[Service] = &[
-    service("nginx-thrift", Side::Origin),
-    service("compose-post-service", Side::Origin),
-    service("post-storage-service-eu", Side::Origin),
-    service("post-storage-redis-eu", Side::Origin),
-    service("write-home-timeline-rabbitmq-eu", Side::Origin),
-    service("user-timeline-service", Side::Origin),
-    service("user-timeline-redis", Side::Origin),
-    service("social-graph-service", Side::Origin),
-    service("social-graph-redis", Side::Origin),
-    service("nginx-thrift-us", Side::Replica),
-    service("post-storage-service-us", Side::Replica),
-    service("post-storage-redis-us", Side::Replica),
-    service("write-home-timeline-rabbitmq-us", Side::Replica),
-    service("write-home-timeline-service-us", Side::Replica),
-    service("home-timeline-service", Side::Replica),
-    service("home-timeline-redis-us", Side::Replica),
-    service("jaeger", Side::Neutral),
-    Service { name: "write-home-timeline-rabbitmq-setup", side: Side::Neutral, setup: true },
+    Service::new("nginx-thrift", Side::Origin),
+    Service::new("compose-post-service", Side::Origin),
+    Service::new("post-storage-service-eu", Side::Origin),
+    Service::new("post-storage-redis-eu", Side::Origin),
+    Service::new("write-home-timeline-rabbitmq-eu", Side::Origin),
+    Service::new("user-timeline-service", Side::Origin),
+    Service::new("user-timeline-redis", Side::Origin),
+    Service::new("social-graph-service", Side::Origin),
+    Service::new("social-graph-redis", Side::Origin),
+    Service::new("nginx-thrift-us", Side::Replica),
+    Service::new("post-storage-service-us", Side::Replica),
+    Service::new("post-storage-redis-us", Side::Replica),
+    Service::new("write-home-timeline-rabbitmq-us", Side::Replica),
+    Service::new("write-home-timeline-service-us", Side::Replica),
+    Service::new("home-timeline-service", Side::Replica),
+    Service::new("home-timeline-redis-us", Side::Replica),
+    Service::new("jaeger", Side::Neutral),
+    Service::setup_job("write-home-timeline-rabbitmq-setup"),
 ];
 
 /// Posts, their memory with Redis's own bookkeeping, and the length of their documents.
@@ -42,7 +37,7 @@ const SIZES: &str = "local cursor, count, memory, length = '0', 0, 0, 0 \
     until cursor == '0' \
     return {count, memory, length}";
 
-/// The row of the table.
+/// The row of the table: the same routes, doors and traces as the full application's.
 pub(super) const APP: App = App {
     name: "socialNetworkMini",
     about: "the social network in miniature, with real Redis and RabbitMQ",
@@ -53,19 +48,9 @@ pub(super) const APP: App = App {
         off: "0",
         on: "1",
     },
-    origin: Door { service: "nginx-thrift", port: 8080 },
-    replica: Door { service: "nginx-thrift-us", port: 8082 },
-    jaeger: Door { service: "jaeger", port: 16686 },
-    endpoints: super::social_endpoints::ENDPOINTS,
-    probe: Some(&super::social_endpoints::PROBE),
-    graph_file: "datasets/social-graph/socfb-Reed98/socfb-Reed98.mtx",
     stores: ("post-storage-redis-eu", "post-storage-redis-us"),
     store_protocol: Protocol::Redis,
-    traced_service: "compose-post-service",
-    written_service: "post-storage-service-eu",
-    notified_service: "write-home-timeline-service-us",
     images: Images::NONE,
-    shape: SHAPE,
     queue: Queue {
         brokers: &[
             Broker { service: "write-home-timeline-rabbitmq-eu", port: 15672, published: None },
@@ -87,4 +72,5 @@ pub(super) const APP: App = App {
         consoles: &[],
         own_image: Some("nginx-thrift"),
     },
+    ..social_network::APP
 };

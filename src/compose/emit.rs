@@ -2,11 +2,11 @@
 
 use serde_json::{Map, Value, json};
 
-use super::model::{
+use super::units::{show_cpus, show_duration};
+use super::{
     Attachment, Build, Condition, Deploy, DeployMode, File, FileObject, FileRef, Healthcheck, Mount, MountKind,
     Network, Port, PublishMode, Restart, Rollout, Service, Volume,
 };
-use super::units::{show_cpus, show_duration};
 
 impl File {
     /// The file as YAML. Reading it again gives the same file; `$` is written `$$`.
@@ -148,7 +148,7 @@ fn emit_process(service: &Service, to: &mut Section) {
     to.maybe("tty", service.tty);
     to.maybe("stdin_open", service.stdin_open);
     to.labels("sysctls", &service.sysctls);
-    let limit = |limit: &super::model::Ulimit| json!({"soft": limit.soft, "hard": limit.hard});
+    let limit = |limit: &super::Ulimit| json!({"soft": limit.soft, "hard": limit.hard});
     to.map("ulimits", service.ulimits.iter().map(|(name, value)| (name, limit(value))));
     to.texts("security_opt", &service.security_opt);
     to.texts("devices", &service.devices);
@@ -253,10 +253,10 @@ fn emit_deploy(deploy: &Deploy) -> Section {
     let mode = |mode| if mode == DeployMode::Global { "global" } else { "replicated" };
     to.maybe("mode", deploy.mode.map(mode));
     to.maybe("replicas", deploy.replicas);
-    to.maybe("endpoint_mode", deploy.endpoint_mode.map(super::model::EndpointMode::as_str));
+    to.maybe("endpoint_mode", deploy.endpoint_mode.map(super::EndpointMode::as_str));
     let mut placement = Section::default();
     placement.texts("constraints", &deploy.placement.constraints);
-    let spread = |preference: &super::model::Preference| json!({"spread": escaped(&preference.spread)});
+    let spread = |preference: &super::Preference| json!({"spread": escaped(&preference.spread)});
     placement.list("preferences", deploy.placement.preferences.iter().map(spread).collect());
     placement.maybe("max_replicas_per_node", deploy.placement.max_replicas_per_node);
     to.section("placement", placement);

@@ -8,6 +8,7 @@
 //! text ──yaml──> Node (with lines) ──interpolate──> Node ──read──> File ──emit──> YAML
 //! ```
 
+mod deploy;
 mod emit;
 mod interpolate;
 mod model;
@@ -20,11 +21,11 @@ use std::path::Path;
 
 use crate::error::{Exit, Fault};
 
+pub use deploy::{Deploy, DeployMode, EndpointMode, Placement, Preference, Resources, RestartPolicy, Rollout};
 pub use interpolate::{dotenv, split_words};
 pub use model::{
-    Attachment, Build, Condition, Deploy, DeployMode, EndpointMode, File, FileObject, FileRef, Healthcheck, Logging,
-    Mount, MountKind, Network, Placement, Port, Preference, Protocol, PublishMode, Resources, Restart, RestartPolicy,
-    Rollout, Service, Ulimit, Volume,
+    Attachment, Build, Condition, File, FileObject, FileRef, Healthcheck, Logging, Mount, MountKind, Network, Port,
+    Protocol, PublishMode, Restart, Service, Ulimit, Volume,
 };
 
 /// A file that cannot be used, with the place.

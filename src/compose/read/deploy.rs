@@ -2,9 +2,7 @@
 
 use super::fields::{Fields, Item};
 use super::{Reader, Result};
-use crate::compose::model::{
-    Deploy, DeployMode, EndpointMode, Placement, Preference, Resources, RestartPolicy, Rollout,
-};
+use crate::compose::{Deploy, DeployMode, EndpointMode, Placement, Preference, Resources, RestartPolicy, Rollout};
 
 impl Reader<'_> {
     /// Reads `deploy:` of a service, and `cpus`, `mem_limit` and so on beside it.

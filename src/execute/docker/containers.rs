@@ -61,6 +61,18 @@ impl LogRequest {
     pub fn last(lines: u32) -> Self {
         LogRequest { tail: Some(lines), ..LogRequest::default() }
     }
+
+    pub(super) fn options(self) -> LogsOptions {
+        LogsOptions {
+            follow: self.follow,
+            stdout: true,
+            stderr: true,
+            since: self.since,
+            timestamps: self.timestamps,
+            tail: self.tail.map_or_else(|| "all".to_owned(), |n| n.to_string()),
+            ..Default::default()
+        }
+    }
 }
 
 /// What decides whether a container does its work.
@@ -203,18 +215,17 @@ impl Engine {
         name: &str,
         request: LogRequest,
     ) -> impl futures_util::Stream<Item = Result<LogLine, DockerError>> + Send + 'static {
-        let options = LogsOptions {
-            follow: request.follow,
-            stdout: true,
-            stderr: true,
-            since: request.since,
-            timestamps: request.timestamps,
-            tail: request.tail.map_or_else(|| "all".to_owned(), |n| n.to_string()),
-            ..Default::default()
-        };
+        let pieces = self.api.logs(name, Some(request.options())).boxed();
+        self.lines(format!("read the log of `{name}`"), pieces)
+    }
+
+    /// The pieces of a log as lines; `doing` says what was being done when one cannot be read.
+    pub(super) fn lines(
+        &self,
+        doing: String,
+        pieces: impl futures_util::Stream<Item = Result<LogOutput, bollard::errors::Error>> + Send + 'static,
+    ) -> impl futures_util::Stream<Item = Result<LogLine, DockerError>> + Send + 'static {
         let engine = self.clone();
-        let doing = format!("read the log of `{name}`");
-        let pieces = self.api.logs(name, Some(options)).boxed();
         pieces.map(move |piece| piece.map(log_line).map_err(|e| engine.fault(doing.clone(), e)))
     }
 
@@ -291,7 +302,7 @@ fn collect(output: &mut ExecOutput, piece: LogOutput) {
     }
 }
 
-pub(super) fn log_line(piece: LogOutput) -> LogLine {
+fn log_line(piece: LogOutput) -> LogLine {
     let stream = if matches!(piece, LogOutput::StdErr { .. }) { Stream::Err } else { Stream::Out };
     let text = String::from_utf8_lossy(piece.as_ref()).trim_end_matches(['\r', '\n']).to_owned();
     LogLine { stream, text }

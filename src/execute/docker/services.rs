@@ -4,12 +4,9 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use bollard::models::{Service, ServiceSpec, Task};
-use bollard::query_parameters::{
-    InspectServiceOptions, ListServicesOptions, ListTasksOptions, LogsOptions, UpdateServiceOptions,
-};
+use bollard::query_parameters::{InspectServiceOptions, ListServicesOptions, ListTasksOptions, UpdateServiceOptions};
 use futures_util::StreamExt;
 
-use super::containers::log_line;
 use super::{DockerError, Engine, LogLine, LogRequest, label_filter};
 
 /// How often an update is tried again when somebody else changed the service in between.
@@ -170,19 +167,8 @@ impl Engine {
         service: &str,
         request: LogRequest,
     ) -> impl futures_util::Stream<Item = Result<LogLine, DockerError>> + Send + 'static {
-        let options = LogsOptions {
-            follow: request.follow,
-            stdout: true,
-            stderr: true,
-            since: request.since,
-            timestamps: request.timestamps,
-            tail: request.tail.map_or_else(|| "all".to_owned(), |n| n.to_string()),
-            ..Default::default()
-        };
-        let engine = self.clone();
-        let doing = format!("read the log of service `{service}`");
-        let pieces = self.api.service_logs(service, Some(options)).boxed();
-        pieces.map(move |piece| piece.map(log_line).map_err(|e| engine.fault(doing.clone(), e)))
+        let pieces = self.api.service_logs(service, Some(request.options())).boxed();
+        self.lines(format!("read the log of service `{service}`"), pieces)
     }
 }
 

@@ -1,25 +1,20 @@
 //! Images that need no source tree: this very binary, and stand-ins for public images.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
 use sha2::{Digest, Sha256};
-use tokio::sync::mpsc;
 
 use super::LocalError;
 use super::debian;
 use super::tree::Tree;
 use crate::error::Result;
 use crate::execute::docker::Engine;
+use crate::execute::docker::feed::feed;
 use crate::ui;
 
 /// Label of every image made here; its value says from what.
 pub(super) const MADE_FROM: &str = "dev.maestro.made-from";
-
-/// Bytes of a tar that may wait for the engine, in pieces of this size.
-const PIECE: usize = 256 << 10;
-const PIECES: usize = 16;
 
 /// Makes the image `tag` of this very binary, unless it is there already. Returns false when it was.
 ///
@@ -48,7 +43,7 @@ pub(crate) async fn ensure_own(engine: &Engine, tag: &str, again: bool) -> Resul
 /// Imports `tree` as `tag`; the image that had the name before goes, unless something still runs from it.
 async fn replace(engine: &Engine, tag: &str, changes: &[String], tree: Tree) -> Result<()> {
     let before = engine.image(tag).await?;
-    let id = engine.import_tree(tag, changes, stream(tree)).await?;
+    let id = engine.import_tree(tag, changes, feed(move |to| tree.write(to))).await?;
     let Some(before) = before.filter(|before| before.id != id && before.tags.len() <= 1) else { return Ok(()) };
     match engine.remove_image(&before.id).await {
         Err(error) if !error.is_conflict() => Err(error.into()),
@@ -118,33 +113,6 @@ fn sha256(path: &Path) -> io::Result<String> {
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
-}
-
-/// The tree as a tar that is written while the engine reads it.
-fn stream(tree: Tree) -> impl futures_util::Stream<Item = io::Result<Bytes>> + Send + 'static {
-    let (pieces, queue) = mpsc::channel(PIECES);
-    tokio::task::spawn_blocking(move || {
-        let mut writer = io::BufWriter::with_capacity(PIECE, Pieces(pieces.clone()));
-        if let Err(error) = tree.write(&mut writer) {
-            // When the engine is gone, its own error says more.
-            pieces.blocking_send(Err(error)).ok();
-        }
-    });
-    futures_util::stream::unfold(queue, async |mut queue| queue.recv().await.map(|piece| (piece, queue)))
-}
-
-struct Pieces(mpsc::Sender<io::Result<Bytes>>);
-
-impl Write for Pieces {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let sent = self.0.blocking_send(Ok(Bytes::copy_from_slice(bytes)));
-        sent.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 /// A directory for fetched packages that goes away with it.
