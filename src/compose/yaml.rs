@@ -9,6 +9,8 @@ use super::ComposeError;
 
 /// Nodes after aliases are resolved; beyond this a file is an attack or a mistake.
 const NODE_LIMIT: usize = 100_000;
+/// Bytes of text after aliases are resolved.
+const TEXT_LIMIT: usize = 16 << 20;
 const DEPTH_LIMIT: usize = 64;
 
 /// A value with the line it starts on.
@@ -48,7 +50,7 @@ pub(super) fn parse(text: &str) -> Result<Node, ComposeError> {
     let mut composer = Composer {
         parser: Parser::new_from_str(text),
         anchors: HashMap::new(),
-        nodes: 0,
+        size: Size::default(),
         stack: Vec::new(),
         root: None,
     };
@@ -58,14 +60,40 @@ pub(super) fn parse(text: &str) -> Result<Node, ComposeError> {
 
 /// A collection whose end has not been seen.
 enum Open {
-    List { line: usize, anchor: usize, items: Vec<Node> },
-    Map { line: usize, anchor: usize, entries: Vec<(Key, Node)>, key: Option<Key>, merged: Vec<Node> },
+    List {
+        line: usize,
+        anchor: usize,
+        items: Vec<Node>,
+    },
+    Map {
+        line: usize,
+        anchor: usize,
+        entries: Vec<(Key, Node)>,
+        /// The lines of the keys so far.
+        lines: HashMap<String, usize>,
+        key: Option<Key>,
+        merged: Vec<Node>,
+    },
+}
+
+/// How much a value is.
+#[derive(Clone, Copy, Debug, Default)]
+struct Size {
+    nodes: usize,
+    text: usize,
+}
+
+impl std::ops::AddAssign for Size {
+    fn add_assign(&mut self, more: Size) {
+        self.nodes = self.nodes.saturating_add(more.nodes);
+        self.text = self.text.saturating_add(more.text);
+    }
 }
 
 struct Composer<'t> {
     parser: Parser<'t, StrInput<'t>>,
-    anchors: HashMap<usize, (Node, usize)>,
-    nodes: usize,
+    anchors: HashMap<usize, (Node, Size)>,
+    size: Size,
     stack: Vec<Open>,
     root: Option<Node>,
 }
@@ -85,8 +113,8 @@ impl Composer<'_> {
                 Event::Alias(id) => self.alias(id, line)?,
                 Event::SequenceStart(_, anchor, _) => self.open(Open::List { line, anchor, items: Vec::new() })?,
                 Event::MappingStart(_, anchor, _) => {
-                    let merged = Vec::new();
-                    self.open(Open::Map { line, anchor, entries: Vec::new(), key: None, merged })?;
+                    let (entries, lines, merged) = (Vec::new(), HashMap::new(), Vec::new());
+                    self.open(Open::Map { line, anchor, entries, lines, key: None, merged })?;
                 }
                 Event::SequenceEnd | Event::MappingEnd => self.close()?,
                 _ => {}
@@ -130,17 +158,21 @@ impl Composer<'_> {
         self.value(0, node)
     }
 
-    fn count(&mut self, more: usize, line: usize) -> Result<(), ComposeError> {
-        self.nodes = self.nodes.saturating_add(more);
-        if self.nodes > NODE_LIMIT {
+    fn count(&mut self, more: Size, line: usize) -> Result<(), ComposeError> {
+        self.size += more;
+        if self.size.nodes > NODE_LIMIT {
             return Err(fail(line, "", format!("more than {NODE_LIMIT} values once aliases are resolved")));
+        }
+        if self.size.text > TEXT_LIMIT {
+            let limit = TEXT_LIMIT >> 20;
+            return Err(fail(line, "", format!("more than {limit} MiB of text once aliases are resolved")));
         }
         Ok(())
     }
 
     /// A complete value: a key, an entry, an item or the root.
     fn value(&mut self, anchor: usize, node: Node) -> Result<(), ComposeError> {
-        self.count(1, node.line)?;
+        self.count(Size { nodes: 1, text: 0 }, node.line)?;
         if anchor > 0 {
             let size = size(&node);
             self.anchors.insert(anchor, (node.clone(), size));
@@ -149,12 +181,12 @@ impl Composer<'_> {
         match self.stack.last_mut() {
             None => self.root = Some(node),
             Some(Open::List { items, .. }) => items.push(node),
-            Some(Open::Map { entries, key, merged, .. }) => match key.take() {
+            Some(Open::Map { entries, lines, key, merged, .. }) => match key.take() {
                 None => *key = Some(as_key(node)?),
                 Some(key) if key.name == "<<" => merged.push(node),
                 Some(key) => {
-                    if let Some((first, _)) = entries.iter().find(|(other, _)| other.name == key.name) {
-                        let why = format!("the key `{}` is given twice (first on line {})", key.name, first.line);
+                    if let Some(first) = lines.insert(key.name.clone(), key.line) {
+                        let why = format!("the key `{}` is given twice (first on line {first})", key.name);
                         return Err(fail(key.line, "", why));
                     }
                     entries.push((key, node));
@@ -185,12 +217,20 @@ fn merge(entries: &mut Vec<(Key, Node)>, from: Node) -> Result<(), ComposeError>
     }
 }
 
-fn size(node: &Node) -> usize {
+fn size(node: &Node) -> Size {
+    let mut all = Size { nodes: 1, text: 0 };
     match &node.value {
-        Value::Null | Value::Scalar { .. } => 1,
-        Value::List(items) => 1 + items.iter().map(size).sum::<usize>(),
-        Value::Map(entries) => 1 + entries.iter().map(|(_, value)| 1 + size(value)).sum::<usize>(),
+        Value::Null => {}
+        Value::Scalar { text, .. } => all.text = text.len(),
+        Value::List(items) => items.iter().for_each(|item| all += size(item)),
+        Value::Map(entries) => {
+            for (key, value) in entries {
+                all += Size { nodes: 1, text: key.name.len() };
+                all += size(value);
+            }
+        }
     }
+    all
 }
 
 fn scalar(text: &str, style: ScalarStyle) -> Value {
@@ -234,6 +274,8 @@ mod tests {
             bomb.push_str(&format!("{next}: &{next} [{}]\n", vec![format!("*{last}"); 10].join(",")));
         }
         assert!(error(&bomb).contains("values once aliases are resolved"));
+        let long = format!("a: &a {}\nb: [{}]\n", "x".repeat(1 << 20), vec!["*a"; 1000].join(","));
+        assert!(error(&long).contains("of text once aliases are resolved"));
         assert!(error(&"[".repeat(100_000)).contains("nest") || error(&"[".repeat(100_000)).contains("recursion"));
         assert!(error("a:\n\tb: 1\n").contains("line 2"));
         assert!(error("&a [*a]\n").contains("not complete") || error("&a [*a]\n").contains("nchor"));
