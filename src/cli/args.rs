@@ -242,10 +242,10 @@ pub(super) struct Delay {
     #[arg(long)]
     pub(super) both: bool,
     /// Share of packets lost, % (netem only)
-    #[arg(long, value_name = "PERCENT", default_value_t = 0.0, value_parser = finite)]
+    #[arg(long, value_name = "PERCENT", default_value_t = 0.0, allow_hyphen_values = true, value_parser = finite)]
     pub(super) loss: f64,
     /// Bandwidth limit, Mbit/s
-    #[arg(long, value_name = "MBIT", value_parser = positive)]
+    #[arg(long, value_name = "MBIT", allow_hyphen_values = true, value_parser = finite)]
     pub(super) rate: Option<f64>,
     /// Several pairs from a YAML file
     #[arg(long, value_name = "FILE")]

@@ -240,7 +240,7 @@ impl Work<'_> {
     /// Every specification that comes into force between pair `index`.
     fn specs(&self, index: usize) -> Result<Vec<Spec>, DelayError> {
         match &self.order.schedule {
-            Some(schedule) => schedule.steps.iter().map(|step| Spec::check(step.rule)).collect(),
+            Some(schedule) => Ok(schedule.check()?.into_iter().map(|(_, spec)| spec).collect()),
             None => Ok(vec![self.order.pairs[index].spec]),
         }
     }

@@ -21,6 +21,9 @@ use serde::{Deserialize, Serialize};
 use super::DelayError;
 use super::spec::{Asked, Distribution, Spec};
 
+/// No schedule is longer, s.
+const LONGEST_S: f64 = 7.0 * 24.0 * 3600.0;
+
 /// Data of `from` reaches `to` later.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Pair {
@@ -140,26 +143,30 @@ pub struct Step {
 }
 
 impl Schedule {
-    /// Checks the steps: at least one, times rising, each specification sound.
+    /// Checks the steps: at least one, times rising, each specification sound. Gives what holds from which second on.
     ///
     /// # Errors
     /// [`DelayError::Refused`] naming the step.
-    pub fn check(&self) -> Result<(), DelayError> {
+    pub fn check(&self) -> Result<Vec<(f64, Spec)>, DelayError> {
         let refuse = |index: usize, why: String| Err(DelayError::Refused(format!("step {}: {why}", index + 1)));
         if self.steps.is_empty() {
             return Err(DelayError::Refused("a schedule needs at least one step".to_owned()));
         }
-        let mut before = 0.0;
+        let (mut before, mut checked) = (0.0, Vec::new());
         for (index, step) in self.steps.iter().enumerate() {
             if !step.at_s.is_finite() || step.at_s < before {
                 return refuse(index, format!("at_s {} is not after the step above", step.at_s));
             }
+            if step.at_s > LONGEST_S {
+                return refuse(index, format!("at_s {} is beyond the 7 days that are supported", step.at_s));
+            }
             before = step.at_s;
-            if let Err(error) = Spec::check(step.rule) {
-                return refuse(index, error.to_string());
+            match Spec::check(step.rule) {
+                Ok(spec) => checked.push((step.at_s, spec)),
+                Err(error) => return refuse(index, error.to_string()),
             }
         }
-        Ok(())
+        Ok(checked)
     }
 
     /// The step in force `elapsed_s` after the start; `None` before the first one.
@@ -192,6 +199,7 @@ mod tests {
         assert_eq!(said(schedule(&[])), "a schedule needs at least one step");
         assert_eq!(said(schedule(&[3.0, 2.0])), "step 2: at_s 2 is not after the step above");
         assert!(said(schedule(&[0.0, f64::NAN])).starts_with("step 2: at_s NaN"));
+        assert!(said(schedule(&[1e300])).contains("beyond the 7 days"));
         let mut wrong = schedule(&[0.0, 1.0]);
         wrong.steps[1].rule.jitter_ms = 5.0;
         assert!(said(wrong).starts_with("step 2: jitter 5 ms is larger"));

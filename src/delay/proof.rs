@@ -63,12 +63,18 @@ impl Expected {
         }
     }
 
-    fn at(&self, q: f64) -> f64 {
+    /// The quantile `q`, ms.
+    pub fn at(&self, q: f64) -> f64 {
         quantile(&self.sorted_ms, q.clamp(0.0, 1.0)).unwrap_or(0.0)
     }
 
     fn has_jitter(&self) -> bool {
         self.sorted_ms.first() != self.sorted_ms.last()
+    }
+
+    /// How far the median of `n` samples may be off: the tolerance, and what chance does to a median.
+    pub fn tolerance_ms(&self, n: usize) -> f64 {
+        TOLERANCE_MS.max(TOLERANCE_SHARE * self.at(0.5)) + self.sampling_error(n)
     }
 
     /// How far the median of `n` samples of a sound delay strays: half the distance between the quantiles that
@@ -100,7 +106,6 @@ pub fn compare(expected: &Expected, before_ns: &[u64], steady_ns: &[u64], after_
     let (before, steady, after) = (ms(before_ns), ms(steady_ns), ms(after_ns));
     let before_p50_ms = quantile(&before, 0.5).unwrap_or(0.0);
     let obtained = |q: f64| quantile(&after, q).map_or(0.0, |at| at - before_p50_ms);
-    let tolerance = TOLERANCE_MS.max(TOLERANCE_SHARE * expected.at(0.5));
     let shaped = expected.has_jitter() && expected.independent && !steady.is_empty();
     let ks = shaped.then(|| kolmogorov_smirnov(&after, &expected.with_spread_of(&steady)));
     Proof {
@@ -111,7 +116,7 @@ pub fn compare(expected: &Expected, before_ns: &[u64], steady_ns: &[u64], after_
         expected_p99_ms: expected.at(0.99),
         obtained_p50_ms: obtained(0.5),
         obtained_p99_ms: obtained(0.99),
-        tolerance_ms: tolerance + expected.sampling_error(after.len()),
+        tolerance_ms: expected.tolerance_ms(after.len()),
         ks_distance: ks.map(|(distance, _)| distance),
         ks_p: ks.map(|(_, p)| p),
     }

@@ -326,7 +326,7 @@ pub(crate) fn normal_quantile(u: f64) -> f64 {
 
 /// Distribution function of the standard normal distribution (Chebyshev fit of erfc, W. H. Press et al., Numerical
 /// Recipes, 6.2; relative error below 1.2e-7).
-fn normal_cdf(z: f64) -> f64 {
+pub(crate) fn normal_cdf(z: f64) -> f64 {
     const C: [f64; 10] = [
         0.170_872_77,
         -0.822_152_23,

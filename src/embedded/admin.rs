@@ -13,17 +13,18 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::control::{Applied, LinkControl, LinkOrder, LinkSchedule};
+use super::control::{Applied, LinkControl, LinkOrder};
 use super::faults::Faults;
 use super::form::Form;
 use super::jaeger::error_json;
-use super::link::LinkRule;
 use super::miniature::Miniature;
 use super::probe;
 use super::query::{Traces, query_api};
 use super::ready::Readiness;
 use super::spans::TraceMemory;
 use crate::app::App;
+use crate::delay::Schedule;
+use crate::delay::spec::Spec;
 
 /// Largest request body, bytes.
 const BODY_LIMIT: usize = 1 << 20;
@@ -157,7 +158,7 @@ async fn stats(State(admin): State<Admin>) -> Json<Value> {
     }))
 }
 
-async fn link(State(admin): State<Admin>) -> Json<LinkRule> {
+async fn link(State(admin): State<Admin>) -> Json<Spec> {
     Json(admin.mini.posts.rule())
 }
 
@@ -166,11 +167,9 @@ async fn schedule(State(admin): State<Admin>) -> Json<Vec<Applied>> {
 }
 
 async fn set_schedule(State(admin): State<Admin>, request: Request) -> Response {
-    match body::<LinkSchedule>(request).await.and_then(|order| order.check().map(|()| order)) {
-        Ok(order) => {
-            admin.link.follow(order);
-            StatusCode::NO_CONTENT.into_response()
-        }
+    let read = body::<Schedule>(request).await;
+    match read.and_then(|schedule| admin.link.follow(&schedule).map_err(|error| error.to_string())) {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(message) => bad(&message),
     }
 }

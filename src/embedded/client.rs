@@ -7,9 +7,10 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::canary::{Canary, agent};
-use super::control::{LinkOrder, LinkSchedule};
-use super::link::LinkRule;
+use super::control::LinkOrder;
 use super::probe::Measured;
+use crate::delay::Schedule;
+use crate::delay::spec::Spec;
 use crate::error::{Exit, Fault};
 use crate::store::MiniatureRecord;
 
@@ -78,7 +79,7 @@ pub struct Status {
     /// Traces held.
     pub traces: u64,
     /// Injected delay.
-    pub link: LinkRule,
+    pub link: Spec,
 }
 
 /// What `/maestro/stats` says.
@@ -129,7 +130,7 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`].
-    pub fn link(&self) -> Result<LinkRule, ClientError> {
+    pub fn link(&self) -> Result<Spec, ClientError> {
         self.json(&format!("{}/maestro/link", self.admin))
     }
 
@@ -146,7 +147,7 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`].
-    pub fn follow(&self, schedule: &LinkSchedule) -> Result<(), ClientError> {
+    pub fn follow(&self, schedule: &Schedule) -> Result<(), ClientError> {
         let url = format!("{}/maestro/link/schedule", self.admin);
         self.answer(&url, self.agent.put(&url).send_json(schedule)).map(|_| ())
     }

@@ -6,10 +6,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::task::AbortHandle;
 
-use super::link::LinkRule;
 use super::miniature::Miniature;
+use crate::delay::spec::Spec;
+use crate::delay::{DelayError, Schedule, Start};
 
-/// No schedule is longer, s.
+/// No lease is longer, s.
 const LONGEST_S: f64 = 7.0 * 24.0 * 3600.0;
 
 /// A rule to be put in force.
@@ -17,7 +18,7 @@ const LONGEST_S: f64 = 7.0 * 24.0 * 3600.0;
 #[serde(deny_unknown_fields)]
 pub struct LinkOrder {
     /// The rule.
-    pub rule: LinkRule,
+    pub rule: Spec,
     /// Seed of its jitter; the sequence goes on when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
@@ -26,53 +27,13 @@ pub struct LinkOrder {
     pub lease_s: Option<f64>,
 }
 
-/// When a schedule's clock starts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ScheduleStart {
-    /// With the next post that is composed.
-    #[default]
-    Load,
-    /// At once.
-    Now,
-}
-
-/// One change of a schedule.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ScheduleStep {
-    /// Seconds from the schedule's start.
-    pub at_s: f64,
-    /// What is in force from then on.
-    pub rule: LinkRule,
-}
-
-/// Changes over time.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LinkSchedule {
-    /// When its clock starts.
-    #[serde(default)]
-    pub start: ScheduleStart,
-    /// The changes, earliest first.
-    pub steps: Vec<ScheduleStep>,
-}
-
 /// A rule that came into force.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Applied {
     /// When, us since the epoch.
     pub at_us: u64,
     /// Which.
-    pub rule: LinkRule,
-}
-
-fn check_seconds(name: &str, value: f64) -> Result<(), String> {
-    if value.is_finite() && (0.0..=LONGEST_S).contains(&value) {
-        Ok(())
-    } else {
-        Err(format!("{name} must be between 0 and {LONGEST_S} s, not {value}"))
-    }
+    pub rule: Spec,
 }
 
 impl LinkOrder {
@@ -81,29 +42,12 @@ impl LinkOrder {
     /// # Errors
     /// One sentence saying what does not.
     pub fn check(&self) -> Result<(), String> {
-        self.rule.check()?;
-        self.lease_s.map_or(Ok(()), |lease| check_seconds("lease", lease))
-    }
-}
-
-impl LinkSchedule {
-    /// Whether the schedule makes sense.
-    ///
-    /// # Errors
-    /// One sentence naming the step.
-    pub fn check(&self) -> Result<(), String> {
-        if self.steps.is_empty() {
-            return Err("a schedule needs at least one step".into());
-        }
-        for (i, step) in self.steps.iter().enumerate() {
-            let named = |why: String| format!("step {}: {why}", i + 1);
-            check_seconds("at_s", step.at_s).map_err(named)?;
-            step.rule.check().map_err(named)?;
-            if i > 0 && step.at_s < self.steps[i - 1].at_s {
-                return Err(named(format!("at_s {} is before the step above", step.at_s)));
+        match self.lease_s {
+            Some(lease) if !(0.0..=LONGEST_S).contains(&lease) => {
+                Err(format!("lease must be between 0 and {LONGEST_S} s, not {lease}"))
             }
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -123,11 +67,11 @@ impl LinkControl {
 
     /// Puts a rule in force, until its lease ends.
     pub fn set(self: &Arc<Self>, order: LinkOrder) {
-        self.replace_plan(order.lease_s.filter(|_| !order.rule.is_off()).map(|lease| {
+        self.replace_plan(order.lease_s.filter(|_| !order.rule.is_zero()).map(|lease| {
             let control = self.clone();
             tokio::spawn(async move {
                 tokio::time::sleep(Duration::from_secs_f64(lease)).await;
-                control.apply(LinkRule::default(), None);
+                control.apply(Spec::zero(), None);
             })
             .abort_handle()
         }));
@@ -135,19 +79,24 @@ impl LinkControl {
     }
 
     /// Follows a schedule.
-    pub fn follow(self: &Arc<Self>, schedule: LinkSchedule) {
+    ///
+    /// # Errors
+    /// When it makes no sense.
+    pub fn follow(self: &Arc<Self>, schedule: &Schedule) -> Result<(), DelayError> {
+        let (start, steps) = (schedule.start, schedule.check()?);
         let control = self.clone();
         let task = tokio::spawn(async move {
-            if schedule.start == ScheduleStart::Load {
+            if start == Start::Load {
                 control.mini.load.notified().await;
             }
             let start_us = control.mini.clock.now_us();
-            for step in schedule.steps {
-                control.mini.clock.sleep_until(start_us + (step.at_s * 1e6) as u64).await;
-                control.apply(step.rule, None);
+            for (at_s, rule) in steps {
+                control.mini.clock.sleep_until(start_us + (at_s * 1e6) as u64).await;
+                control.apply(rule, None);
             }
         });
         self.replace_plan(Some(task.abort_handle()));
+        Ok(())
     }
 
     /// Every rule that came into force, oldest first.
@@ -162,7 +111,7 @@ impl LinkControl {
         }
     }
 
-    fn apply(&self, rule: LinkRule, seed: Option<u64>) {
+    fn apply(&self, rule: Spec, seed: Option<u64>) {
         self.mini.posts.set_rule(rule, seed);
         let at_us = self.mini.clock.now_us();
         self.applied.lock().unwrap_or_else(PoisonError::into_inner).push(Applied { at_us, rule });
@@ -172,6 +121,8 @@ impl LinkControl {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::delay::Step;
+    use crate::delay::spec::Asked;
     use crate::embedded::config::Config;
     use crate::embedded::truth::Truth;
     use crate::experiment::Variant;
@@ -181,8 +132,12 @@ mod tests {
         Arc::new(LinkControl::new(mini))
     }
 
-    fn rule(delay_ms: f64) -> LinkRule {
-        LinkRule { delay_ms, ..LinkRule::default() }
+    fn asked(delay_ms: f64) -> Asked {
+        Asked { delay_ms, ..Asked::default() }
+    }
+
+    fn rule(delay_ms: f64) -> Spec {
+        Spec::check(asked(delay_ms)).unwrap()
     }
 
     async fn applied(control: &LinkControl, count: usize) -> Vec<f64> {
@@ -192,7 +147,7 @@ mod tests {
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        control.applied().iter().map(|applied| applied.rule.delay_ms).collect()
+        control.applied().iter().map(|applied| applied.rule.asked().delay_ms).collect()
     }
 
     #[tokio::test]
@@ -208,22 +163,12 @@ mod tests {
     #[tokio::test]
     async fn a_schedule_is_followed() {
         let control = control();
-        let step = |at_s, delay_ms| ScheduleStep { at_s, rule: rule(delay_ms) };
-        let schedule = LinkSchedule { start: ScheduleStart::Now, steps: vec![step(0.0, 9.0), step(0.03, 3.0)] };
-        schedule.check().unwrap();
-        control.follow(schedule);
+        let step = |at_s, delay_ms| Step { at_s, rule: asked(delay_ms) };
+        let schedule = Schedule { start: Start::Now, steps: vec![step(0.0, 9.0), step(0.03, 3.0)] };
+        control.follow(&schedule).unwrap();
+        assert!(control.follow(&Schedule { steps: vec![], ..schedule }).is_err());
         assert_eq!(applied(&control, 2).await, [9.0, 3.0]);
         let times: Vec<u64> = control.applied().iter().map(|applied| applied.at_us).collect();
         assert!(times[1] - times[0] >= 29_000, "{times:?}");
-    }
-
-    #[test]
-    fn senseless_schedules_are_refused() {
-        let step = |at_s, delay_ms| ScheduleStep { at_s, rule: rule(delay_ms) };
-        let refused = |steps| LinkSchedule { start: ScheduleStart::Load, steps }.check().unwrap_err();
-        assert!(refused(vec![]).contains("at least one step"));
-        assert!(refused(vec![step(2.0, 1.0), step(1.0, 1.0)]).contains("step 2: at_s 1"));
-        assert!(refused(vec![step(0.0, -1.0)]).contains("step 1: delay"));
-        assert!(refused(vec![step(f64::NAN, 1.0)]).contains("step 1: at_s"));
     }
 }

@@ -128,19 +128,10 @@ impl Sampler {
     }
 }
 
-/// The standard normal distribution function, exact to 1.5e-7 (Abramowitz and Stegun 7.1.26).
-pub fn normal_cdf(z: f64) -> f64 {
-    let x = z.abs() / std::f64::consts::SQRT_2;
-    let t = 1.0 / (1.0 + 0.327_591_1 * x);
-    let poly =
-        t * (0.254_829_592 + t * (-0.284_496_736 + t * (1.421_413_741 + t * (-1.453_152_027 + t * 1.061_405_429))));
-    let half_tail = 0.5 * poly * (-x * x).exp();
-    if z >= 0.0 { 1.0 - half_tail } else { half_tail }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::delay::spec::normal_cdf;
     use proptest::prelude::{Strategy, any, prop_assert, prop_oneof, proptest};
 
     fn valid() -> impl Strategy<Value = Distribution> {

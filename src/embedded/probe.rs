@@ -108,9 +108,9 @@ fn quantiles(mut samples: Vec<Duration>) -> Quantiles {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::delay::spec::{Asked, Spec};
     use crate::embedded::config::Config;
     use crate::embedded::dist::Distribution;
-    use crate::embedded::link::LinkRule;
     use crate::embedded::truth::Truth;
     use crate::experiment::Variant;
 
@@ -120,7 +120,8 @@ mod tests {
         config.replication.network_ms = Distribution::Constant(5.0);
         config.replication.processing_ms = Distribution::Constant(3.0);
         let mini = Miniature::new(config, Variant::Baseline, Truth::nowhere());
-        mini.posts.set_rule(LinkRule { delay_ms: 20.0, ..LinkRule::default() }, None);
+        let rule = Spec::check(Asked { delay_ms: 20.0, ..Asked::default() }).unwrap();
+        mini.posts.set_rule(rule, None);
         let measured = measure(&mini, 50);
         // Never less than asked; how much more is the machine's business.
         assert!(measured.path.p50_ms >= 25.0 && measured.stream.p50_ms >= 28.0, "{measured:?}");

@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::clock::Clock;
 use super::config::Config;
 use super::ids::ObjectId;
-use super::link::{Link, LinkRule};
+use super::link::Link;
 use super::post::Post;
 use super::truth::Truth;
 use crate::app::Side;
+use crate::delay::spec::Spec;
 
 /// What travels from primary to replica.
 #[derive(Clone, Debug)]
@@ -227,12 +228,12 @@ impl PostStore {
     }
 
     /// Injected delay in force.
-    pub fn rule(&self) -> LinkRule {
+    pub fn rule(&self) -> Spec {
         self.link.rule()
     }
 
     /// Injects delay into the replication link.
-    pub fn set_rule(&self, rule: LinkRule, seed: Option<u64>) {
+    pub fn set_rule(&self, rule: Spec, seed: Option<u64>) {
         self.link.set_rule(rule, seed);
     }
 

@@ -201,6 +201,10 @@ pub struct DelayRecord {
     /// The same before the delay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub visible_before_p50_ms: Option<f64>,
+    /// Probability of the measured distribution if it is the one asked for (two-sample Kolmogorov-Smirnov test against
+    /// the sampler); absent without jitter, and where neighbours are correlated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ks_p: Option<f64>,
     /// Probes that never came back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost: Option<u64>,

@@ -12,7 +12,7 @@ use crate::cluster::STACK;
 use crate::command::{self, Current};
 use crate::delay::attach::{Attached, Place};
 use crate::delay::enact::{self, Obtained, Order};
-use crate::delay::spec::{Asked, Distribution, Spec};
+use crate::delay::spec::Spec;
 use crate::delay::{Backend, Matrix, Pair, Schedule};
 use crate::error::{Exit, Plain, Result};
 use crate::execute::docker::Engine;
@@ -28,7 +28,7 @@ use crate::ui;
 const ORDER: &str = "delay_order";
 
 /// An engine on which services of the deployment run.
-pub(super) struct Site {
+pub(crate) struct Site {
     pub(super) host: String,
     pub(super) engine: Engine,
     runtime: Runtime,
@@ -116,7 +116,7 @@ async fn bring_about(order: &Order, current: &Current, sites: &[Site]) -> Result
 }
 
 /// The engines of the deployment: this one, or those of all hosts that carry services, through their SSH connections.
-pub(super) async fn sites(context: &Context, current: &Current) -> Result<Vec<Site>> {
+pub(crate) async fn sites(context: &Context, current: &Current) -> Result<Vec<Site>> {
     let runtime = command::target_named(current.target)?.runtime();
     if runtime == Runtime::Containers {
         let engine = Engine::local()?;
@@ -173,7 +173,11 @@ async fn find_all(current: &Current, sites: &[Site], pairs: &[Pair]) -> Result<I
     Ok(places)
 }
 
-async fn find(current: &Current, sites: &[Site], service: &str) -> Result<Place> {
+/// The container of `service`, on whichever engine of `sites` it runs.
+///
+/// # Errors
+/// When it runs on none.
+pub(crate) async fn find(current: &Current, sites: &[Site], service: &str) -> Result<Place> {
     let project = deployment_label(current);
     let of_swarm = format!("{STACK}_{service}");
     for site in sites {
@@ -215,18 +219,10 @@ fn order(request: &Request, current: &Current) -> Result<Order> {
             return Err(unknown(current.app, service));
         }
     }
-    let schedule = match &request.schedule {
-        Some(path) => {
-            let schedule: Schedule = read_yaml(path)?;
-            schedule.check().map_err(|error| Plain::usage(format!("`{}`: {error}", path.display())))?;
-            Some(schedule)
-        }
-        None => None,
-    };
     Ok(Order {
         redis: redis(current.app, &pairs),
         pairs,
-        schedule,
+        schedule: request.schedule()?,
         backend: Backend::parse(&request.backend).unwrap_or_default(),
         lease: request.lease,
         seed: request.seed,
@@ -237,14 +233,7 @@ fn order(request: &Request, current: &Current) -> Result<Order> {
 /// The one pair that the options describe.
 fn pair(request: &Request, app: &App) -> Result<Pair> {
     let (from, to) = app.stores;
-    let spec = Spec::check(Asked {
-        delay_ms: request.delay_ms,
-        jitter_ms: request.jitter_ms,
-        correlation_percent: request.correlation_percent,
-        distribution: Distribution::parse(&request.distribution).unwrap_or_default(),
-        loss_percent: request.loss_percent,
-        rate_mbit: request.rate_mbit,
-    })?;
+    let spec = request.spec()?;
     let from = request.from.clone().unwrap_or_else(|| from.to_owned());
     let to = request.to.clone().unwrap_or_else(|| to.to_owned());
     if from == to {
@@ -347,6 +336,7 @@ fn record(order: &Order, obtained: &Obtained) -> DelayRecord {
         expected_p99_ms: Some(path.expected_p99_ms),
         visible_p50_ms: visible.as_ref().map(|v| v.before_p50_ms + v.obtained_p50_ms),
         visible_before_p50_ms: visible.as_ref().map(|v| v.before_p50_ms),
+        ks_p: path.ks_p,
         lost: Some(path.lost),
         dropped: rule.netem_drops,
         queued_peak_bytes: rule.proxy.as_ref().map(|proxy| proxy.queued_peak_bytes),
@@ -389,6 +379,9 @@ fn report(one: &Obtained) -> String {
             path.obtained_p50_ms, path.obtained_p99_ms, path.samples, path.lost, path.before_p50_ms
         ),
     ];
+    if let Some(p) = path.ks_p {
+        lines.push(format!("  its distribution against the one asked for: p = {p:.3} (Kolmogorov-Smirnov)"));
+    }
     if let Some(visible) = visible {
         lines.push(format!(
             "  a write is visible after p50 {:.2} ms ({:.2} ms without it, {} writes)",

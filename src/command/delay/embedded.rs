@@ -1,18 +1,18 @@
 //! `delay` on the embedded target: the miniature delays its own replication link.
 
-use std::path::Path;
-
 use super::Request;
 use crate::Context;
 use crate::app::App;
 use crate::command::{self, Current};
+use crate::delay::proof::Expected;
+use crate::delay::spec::Spec;
+use crate::delay::{Schedule, Start};
 use crate::embedded::client::Client;
-use crate::embedded::control::{LinkOrder, LinkSchedule, ScheduleStart};
-use crate::embedded::link::{LinkRule, Shape};
+use crate::embedded::control::LinkOrder;
 use crate::embedded::probe::Measured;
 use crate::error::{Exit, Fault, Plain, Result};
 use crate::execute::embedded::require;
-use crate::store::{DelayRecord, read_yaml};
+use crate::store::DelayRecord;
 use crate::ui;
 
 /// Probes per measurement.
@@ -41,7 +41,8 @@ impl Fault for NotObtained {
 pub(super) async fn run(context: &Context, request: &Request) -> Result<()> {
     let mut current = command::current(context, &request.selection)?;
     fits(request, current.app)?;
-    let rules = rules(request)?;
+    let schedule = request.schedule()?;
+    let rules = rules(request, schedule.as_ref())?;
     if context.dry_run {
         ui::out(dry(request, &rules, current.app));
         return Ok(());
@@ -53,7 +54,7 @@ pub(super) async fn run(context: &Context, request: &Request) -> Result<()> {
     if request.show {
         return tokio::task::block_in_place(|| show(context, &client, &current));
     }
-    let delay = tokio::task::block_in_place(|| put(request, &client, &rules))?;
+    let delay = tokio::task::block_in_place(|| put(request, &client, schedule.as_ref(), &rules))?;
     current.deployment.delay = delay;
     context.store.write_deployment(&current.deployment)?;
     Ok(())
@@ -77,75 +78,59 @@ fn fits(request: &Request, app: &App) -> Result<()> {
 }
 
 /// What is to be in force, with the second it starts at; one rule unless there is a schedule.
-fn rules(request: &Request) -> Result<LinkSchedule> {
-    if let Some(path) = &request.schedule {
-        let schedule: LinkSchedule = read_yaml(path)?;
-        schedule.check().map_err(|why| Plain::usage(format!("`{}`: {why}", path.display())))?;
-        return Ok(schedule);
-    }
-    let distribution = match request.distribution.as_str() {
-        "normal" => Shape::Normal,
-        "pareto" => Shape::Pareto,
-        "paretonormal" => Shape::ParetoNormal,
-        _ => Shape::Uniform,
-    };
-    let asked = LinkRule {
-        delay_ms: request.delay_ms,
-        jitter_ms: request.jitter_ms,
-        correlation_percent: request.correlation_percent,
-        distribution,
-        loss_percent: request.loss_percent,
-        rate_mbit: request.rate_mbit.unwrap_or(0.0),
-    };
-    let rule = if request.off || request.show { LinkRule::default() } else { asked };
-    rule.check().map_err(Plain::usage)?;
-    let step = crate::embedded::control::ScheduleStep { at_s: 0.0, rule };
-    Ok(LinkSchedule { start: ScheduleStart::Now, steps: vec![step] })
+fn rules(request: &Request, schedule: Option<&Schedule>) -> Result<Vec<(f64, Spec)>> {
+    Ok(match schedule {
+        Some(schedule) => schedule.check()?,
+        None if request.off || request.show => vec![(0.0, Spec::zero())],
+        None => vec![(0.0, request.spec()?)],
+    })
 }
 
-fn dry(request: &Request, rules: &LinkSchedule, app: &App) -> String {
+fn listed(rules: &[(f64, Spec)]) -> impl Iterator<Item = String> {
+    rules.iter().map(|(at_s, rule)| format!("{at_s} s: {rule}"))
+}
+
+fn dry(request: &Request, rules: &[(f64, Spec)], app: &App) -> String {
     let (from, to) = app.stores;
     if request.show {
         return format!("plan: show the delay between {from} and {to}");
     }
-    let steps: Vec<String> = rules.steps.iter().map(|step| format!("   - at {} s: {}", step.at_s, step.rule)).collect();
+    let steps: Vec<String> = listed(rules).map(|step| format!("   - at {step}")).collect();
     format!("plan: delay {from} to {to}, measured before and after\n{}", steps.join("\n"))
 }
 
 /// Puts the rules in force, one after the other if there are several, and measures each; what is to be recorded.
-fn put(request: &Request, client: &Client, rules: &LinkSchedule) -> Result<Option<DelayRecord>> {
+fn put(
+    request: &Request,
+    client: &Client,
+    schedule: Option<&Schedule>,
+    rules: &[(f64, Spec)],
+) -> Result<Option<DelayRecord>> {
+    let off = LinkOrder { rule: Spec::zero(), seed: None, lease_s: None };
     let mut worst: Option<DelayRecord> = None;
-    for step in &rules.steps {
-        let order = LinkOrder {
-            rule: step.rule,
-            seed: Some(request.seed),
-            lease_s: Some(request.lease.as_secs_f64()).filter(|_| !step.rule.is_off()),
-        };
-        client.set_link(&order)?;
+    for (_, rule) in rules {
+        let lease_s = Some(request.lease.as_secs_f64()).filter(|_| !rule.is_zero());
+        client.set_link(&LinkOrder { rule: *rule, seed: Some(request.seed), lease_s })?;
         let measured = client.probe(PROBES)?;
-        if let Err(error) = verify(&step.rule, &measured) {
-            client.set_link(&LinkOrder { rule: LinkRule::default(), seed: None, lease_s: None })?;
+        if let Err(error) = verify(rule, &measured) {
+            client.set_link(&off)?;
             return Err(error.into());
         }
-        ui::note(report(&step.rule, &measured));
-        let record = record(&step.rule, &measured);
-        if !step.rule.is_off() && worst.as_ref().is_none_or(|w| record.obtained_p50_ms > w.obtained_p50_ms) {
+        ui::note(report(rule, &measured));
+        let record = record(rule, &measured);
+        if !rule.is_zero() && worst.as_ref().is_none_or(|w| record.obtained_p50_ms > w.obtained_p50_ms) {
             worst = Some(record);
         }
     }
-    if let Some(path) = &request.schedule {
-        client.set_link(&LinkOrder { rule: LinkRule::default(), seed: Some(request.seed), lease_s: None })?;
-        client.follow(rules)?;
-        let start = if rules.start == ScheduleStart::Load { "with the next post" } else { "now" };
-        ui::note(format_args!("{} of {} start {start}", ui::count(rules.steps.len(), "step"), path.display()));
-        return Ok(worst.map(|worst| DelayRecord { asked: in_words(path, rules), ..worst }));
+    if let (Some(schedule), Some(path)) = (schedule, &request.schedule) {
+        client.set_link(&LinkOrder { seed: Some(request.seed), ..off })?;
+        client.follow(schedule)?;
+        let start = if schedule.start == Start::Load { "with the next post" } else { "now" };
+        ui::note(format_args!("{} of {} start {start}", ui::count(rules.len(), "step"), path.display()));
+        let asked = format!("{}: {}", path.display(), listed(rules).collect::<Vec<_>>().join("; "));
+        return Ok(worst.map(|worst| DelayRecord { asked, ..worst }));
     }
     Ok(worst)
-}
-
-fn in_words(path: &Path, rules: &LinkSchedule) -> String {
-    let steps: Vec<String> = rules.steps.iter().map(|step| format!("{} s: {}", step.at_s, step.rule)).collect();
-    format!("{}: {}", path.display(), steps.join("; "))
 }
 
 /// What the rule added to the path, median and 99th percentile, ms.
@@ -154,14 +139,14 @@ fn added(measured: &Measured) -> (f64, f64) {
 }
 
 /// Off by more than max(2 ms, 10 %), beyond what chance does to a median, is not what was asked for.
-fn verify(rule: &LinkRule, measured: &Measured) -> Result<(), NotObtained> {
-    let (asked, _) = rule.expected_ms();
-    let (obtained, _) = added(measured);
-    let tolerance = (asked * 0.1).max(2.0) + rule.chance_ms(measured.path.samples);
+fn verify(rule: &Spec, measured: &Measured) -> Result<(), NotObtained> {
+    let expected = Expected::of(&[*rule]);
+    let (asked, (obtained, _)) = (expected.at(0.5), added(measured));
+    let tolerance = expected.tolerance_ms(measured.path.samples);
     if (obtained - asked).abs() <= tolerance { Ok(()) } else { Err(NotObtained { asked, obtained, tolerance }) }
 }
 
-fn record(rule: &LinkRule, measured: &Measured) -> DelayRecord {
+fn record(rule: &Spec, measured: &Measured) -> DelayRecord {
     let (obtained_p50_ms, obtained_p99_ms) = added(measured);
     DelayRecord {
         asked: rule.to_string(),
@@ -172,8 +157,8 @@ fn record(rule: &LinkRule, measured: &Measured) -> DelayRecord {
     }
 }
 
-fn report(rule: &LinkRule, measured: &Measured) -> String {
-    let (asked50, asked99) = rule.expected_ms();
+fn report(rule: &Spec, measured: &Measured) -> String {
+    let (asked50, asked99) = (rule.quantile_ms(0.5), rule.quantile_ms(0.99));
     let (got50, got99) = added(measured);
     format!(
         "{rule} on the replication link\n  asked      p50 {asked50:7.1} ms   p99 {asked99:7.1} ms\n  obtained   p50 \

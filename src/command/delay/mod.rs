@@ -8,13 +8,15 @@ mod show;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub(crate) use containers::{again, clear, standing};
+pub(crate) use containers::{again, clear, find, sites, standing};
 pub(crate) use guard::Guard;
 
 use crate::Context;
 use crate::command::Selection;
-use crate::delay;
+use crate::delay::spec::{Asked, Distribution, Spec};
+use crate::delay::{self, Schedule};
 use crate::error::{Plain, Result};
+use crate::store::read_yaml;
 use crate::target::Runtime;
 use crate::ui;
 
@@ -41,6 +43,26 @@ pub(crate) struct Request {
 }
 
 impl Request {
+    /// The one delay that the options describe.
+    fn spec(&self) -> Result<Spec, delay::DelayError> {
+        Spec::check(Asked {
+            delay_ms: self.delay_ms,
+            jitter_ms: self.jitter_ms,
+            correlation_percent: self.correlation_percent,
+            distribution: Distribution::parse(&self.distribution).unwrap_or_default(),
+            loss_percent: self.loss_percent,
+            rate_mbit: self.rate_mbit,
+        })
+    }
+
+    /// The checked file of `--schedule`.
+    fn schedule(&self) -> Result<Option<Schedule>> {
+        let Some(path) = &self.schedule else { return Ok(None) };
+        let schedule: Schedule = read_yaml(path)?;
+        schedule.check().map_err(|error| Plain::usage(format!("`{}`: {error}", path.display())))?;
+        Ok(Some(schedule))
+    }
+
     /// The delay that a sweep file asks for, everything else at its default.
     pub(crate) fn of_sweep(selection: Selection, delay: &crate::sweep::DelaySpec) -> Self {
         Request {

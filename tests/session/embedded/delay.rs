@@ -31,6 +31,21 @@ fn delay_is_put_in_force_measured_shown_and_taken_back() {
 }
 
 #[test]
+fn loss_and_rate_are_put_in_force_and_refused_without_sense() {
+    let mini = Mini::start(NEAR, "");
+    let done = mini.ok("delay -d 300 -j 30 -c 50 -dist pareto --loss 5 --rate 10 --seed 3");
+    let asked = "300 ms +- 30 ms pareto, correlation 50 %, loss 5 %, 10 Mbit/s";
+    assert!(done.stderr.contains(asked), "{}", done.stderr);
+    let link = mini.admin("/maestro/link").json();
+    assert_eq!((&link["loss_percent"], &link["rate_mbit"]), (&json!(5.0), &json!(10.0)));
+    for (line, reason) in [("delay -d 5 --loss 101", "loss 101 %"), ("delay -d 5 --rate -1", "rate -1 Mbit/s")] {
+        let done = mini.run(line);
+        assert!(done.code == 2 && done.stderr.contains(reason), "{line}: {} {}", done.code, done.stderr);
+    }
+    assert_eq!(mini.admin("/maestro/link").json(), link, "a refused one changes nothing");
+}
+
+#[test]
 fn a_delay_can_follow_a_schedule() {
     let mini = Mini::start(NEAR, "");
     let schedule = "steps:\n- {at_s: 0, rule: {delay_ms: 50}}\n- {at_s: 0.2, rule: {delay_ms: 80}}\n";
@@ -44,17 +59,17 @@ fn a_delay_can_follow_a_schedule() {
     mini.session.write("schedule.yml", "steps:\n- {at_s: 2, rule: {delay_ms: 5}}\n- {at_s: 1, rule: {delay_ms: 30}}\n");
     let done = mini.run("delay --schedule schedule.yml");
     assert_eq!((done.code, done.stdout.as_str()), (2, ""));
-    assert!(done.stderr.contains("step 2: at_s 1 is before the step above"), "{}", done.stderr);
+    assert!(done.stderr.contains("step 2: at_s 1 is not after the step above"), "{}", done.stderr);
 }
 
 #[test]
 fn delays_that_make_no_sense_are_refused_with_the_reason() {
     let mini = Mini::deployed(NEAR);
     for (line, reason) in [
-        ("delay -d 5 -j 10", "jitter 10 ms is larger than the delay 5 ms"),
-        ("delay -d 5 -dist pareto", "distribution `pareto` needs a jitter above 0"),
-        ("delay -d -5", "delay must be between 0 and 600000 ms, not -5"),
-        ("delay -d 5 -c 120", "correlation must be between 0 and 100 %, not 120"),
+        ("delay -d 5 -j 10", "jitter 10 ms is larger than the delay of 5 ms"),
+        ("delay -d 5 -dist pareto", "distribution `pareto` shapes the jitter, and the jitter is 0"),
+        ("delay -d -5", "delay -5 ms: data cannot arrive before it was sent"),
+        ("delay -d 5 -c 120", "correlation 120 %: a share is between 0 and 100 %"),
         ("delay --both", "the miniature has one link that can be delayed"),
         ("delay --from nginx-thrift", "the miniature has one link that can be delayed"),
         ("delay --backend netem", "has no meaning inside the miniature"),

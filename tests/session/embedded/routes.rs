@@ -92,7 +92,7 @@ fn a_listed_post_that_has_not_arrived_makes_the_read_fail() {
     let mini = Mini::start(NEAR, "");
     (1..=2).for_each(|user| assert_eq!(mini.register(user).0, 200));
     mini.post("user/follow", "user_id=2&followee_id=1");
-    let rule = json!({"rule": {"delay_ms": 400_000}});
+    let rule = json!({"rule": {"delay_ms": 100_000}});
     assert_eq!(mini.put("/maestro/link", &rule).0, 200);
     mini.compose(1);
     mini.drain();
