@@ -148,14 +148,14 @@ async fn offer(job: &Job<'_>, mut current: Current) -> Result<(RunDir, Sent)> {
     let delay = super::delay::Guard::start(context, &current, loading).await?;
     let (dir, mut run) = record::begin(job, &current, &assignment.workload)?;
     remember(job, &mut current, &run, &dir)?;
-    let storage = tokio::task::block_in_place(|| Storage::before(&current))?;
+    let storage = Storage::before(context, &current).await;
     let sent = match job.sender.send(assignment).await {
         Ok(sent) => sent,
         Err(error) => return Err(gave_up(&dir, &mut run, error)),
     };
     record::finish(&dir, &mut run, &sent, &assignment.requests.shown_url(), delay.end().await)?;
     if let Some(storage) = storage {
-        tokio::task::block_in_place(|| storage.after(&dir))?;
+        storage.after(&dir).await?;
     }
     Ok((dir, sent))
 }

@@ -89,11 +89,9 @@ pub async fn logs(
 ///
 /// # Errors
 /// [`LocalError::Sizes`], [`DockerError`].
-pub async fn post_sizes(engine: &Engine, project: &str, ask: &PostSizes) -> Result<StoreSizes> {
-    let rows = running(engine, project).await?;
+pub async fn post_sizes(engine: &Engine, container: &str, ask: &PostSizes) -> Result<StoreSizes> {
     let failed = |why: String| LocalError::Sizes { service: ask.service.to_owned(), why };
-    let row = rows.iter().find(|row| row.service == ask.service).ok_or_else(|| failed("it does not run".into()))?;
-    let output = engine.exec(&row.container, ask.command).await?;
+    let output = engine.exec(container, ask.command).await?;
     if output.code != 0 {
         let text = if output.stderr.trim().is_empty() { &output.stdout } else { &output.stderr };
         let line = text.trim().lines().last().unwrap_or_default();
