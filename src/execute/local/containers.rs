@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bollard::models::{ContainerSummary, NetworkConnectRequest, NetworkCreateRequest, PortMap, VolumeCreateRequest};
@@ -20,6 +21,10 @@ use crate::wait::{Look, until};
 
 /// Label with the run of maestro that made a container, so that a failed run takes back only what it made.
 const MADE_BY: &str = "dev.maestro.made-by";
+/// Whether this run has made anything on an engine.
+static MADE: AtomicBool = AtomicBool::new(false);
+/// How long an engine that went away in the middle of a run is waited for, so that nothing of the run stays on it.
+const BACK: Duration = Duration::from_secs(60);
 /// How long nothing new may appear before a project counts as gone.
 const SETTLE: Duration = Duration::from_millis(400);
 /// How often a dependency is looked at.
@@ -80,6 +85,7 @@ pub(super) async fn ensure_network(
             .then(|| bollard::models::Ipam { config: Some(ipam.collect()), ..Default::default() }),
         ..Default::default()
     };
+    MADE.store(true, Ordering::Relaxed);
     engine.ensure_network(request).await?;
     Ok(())
 }
@@ -105,6 +111,7 @@ pub(super) async fn ensure_volume(
         labels: some_map(labels),
         ..Default::default()
     };
+    MADE.store(true, Ordering::Relaxed);
     Ok(engine.ensure_volume(request).await?)
 }
 
@@ -165,6 +172,7 @@ fn host_ports(bindings: &PortMap) -> BTreeSet<(&str, &str)> {
 async fn create(engine: &Engine, spec: &ContainerSpec) -> Result<()> {
     let mut body = body(spec);
     body.labels.get_or_insert_default().insert(MADE_BY.to_owned(), this_run());
+    MADE.store(true, Ordering::Relaxed);
     let (id, warnings) = engine.create_container(&spec.name, body).await?;
     for warning in warnings {
         ui::warn(format_args!("{}: {warning}", spec.service));
@@ -257,11 +265,16 @@ pub(super) async fn end_others(engine: &Engine, app: &str, project: &str, deploy
     Ok(())
 }
 
-/// Removes what this run of maestro made of `project`: after a failure nothing of it stays behind.
+/// Removes what this run of maestro made of `project`: after a failure nothing of it stays behind. An engine that is
+/// being restarted is waited for.
 ///
 /// # Errors
 /// What the engine refuses.
 pub(super) async fn take_back(engine: &Engine, project: &str) -> Result<usize> {
+    if !MADE.load(Ordering::Relaxed) {
+        return Ok(0);
+    }
+    await_engine(engine).await?;
     let run = this_run();
     let all = of_project(engine, project).await?;
     let (ours, others): (Vec<_>, Vec<_>) =
@@ -272,6 +285,18 @@ pub(super) async fn take_back(engine: &Engine, project: &str) -> Result<usize> {
         remove_places(engine, project).await?;
     }
     Ok(count)
+}
+
+/// Waits until the engine answers, if it is only being restarted.
+async fn await_engine(engine: &Engine) -> Result<()> {
+    let seen = until("the Docker engine", BACK, LOOK, || async {
+        match engine.version().await {
+            Err(error) if error.is_transient() => Look::NotYet(error.to_string()),
+            answer => Look::Ready(answer),
+        }
+    });
+    seen.await??;
+    Ok(())
 }
 
 async fn remove_containers(engine: &Engine, containers: Vec<ContainerSummary>) -> Result<()> {
