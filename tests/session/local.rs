@@ -1,27 +1,34 @@
 //! `--local`: the miniature as real containers of a real engine, from build to clean, and what can go wrong on the way.
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use maestro::app::APPS;
 
-use crate::docker::{engine, unique};
+use crate::docker::{busybox, engine, shell_tree, unique};
 use crate::harness::{Done, Session, wait_for};
 
 const CONFIG: &str = "configs/local/socialNetworkMini/debug.yml";
 
+/// Held by the test whose application runs: two of them at a time are more than a small machine carries.
+static TURN: Mutex<()> = Mutex::new(());
+
 /// Images of names that nobody else uses; everything of this test goes when this is dropped, after a panic, too.
-struct Bench {
-    session: Session,
-    images: Vec<(&'static str, String)>,
+pub struct Bench {
+    _turn: MutexGuard<'static, ()>,
+    pub session: Session,
+    pub images: Vec<(&'static str, String)>,
 }
 
 impl Bench {
-    fn new(word: &str) -> Self {
+    pub fn new(word: &str) -> Self {
         let name = |part: &str| format!("localhost/{}/{part}", unique(word));
         Bench {
+            _turn: TURN.lock().unwrap_or_else(PoisonError::into_inner),
             session: Session::new(),
             images: vec![
                 ("MAESTRO_MINI_IMAGE", name("mini:t")),
@@ -31,24 +38,24 @@ impl Bench {
         }
     }
 
-    fn command(&self, line: &str) -> Command {
+    pub fn command(&self, line: &str) -> Command {
         let args: Vec<&str> = ["--local", "socialNetworkMini"].into_iter().chain(line.split_whitespace()).collect();
         let mut command = self.session.command(&args);
         command.envs(self.images.iter().map(|(name, image)| (*name, image)));
         command
     }
 
-    fn run(&self, line: &str) -> Done {
+    pub fn run(&self, line: &str) -> Done {
         self.command(line).output().expect("start maestro").into()
     }
 
-    fn ok(&self, line: &str) -> Done {
+    pub fn ok(&self, line: &str) -> Done {
         let done = self.run(line);
         assert_eq!(done.code, 0, "{line}\nstdout:\n{}\nstderr:\n{}", done.stdout, done.stderr);
         done
     }
 
-    fn deploy(&self, tag: &str) {
+    pub fn deploy(&self, tag: &str) {
         self.ok(&format!("deploy -config {CONFIG} -tag {tag}"));
     }
 
@@ -71,14 +78,14 @@ impl Drop for Bench {
     }
 }
 
-fn docker(args: &[&str]) -> String {
+pub fn docker(args: &[&str]) -> String {
     let done = Command::new("docker").args(args).output().expect("docker");
     assert!(done.status.success(), "docker {args:?}: {}", String::from_utf8_lossy(&done.stderr));
     String::from_utf8_lossy(&done.stdout).into_owned()
 }
 
 /// Whether the miniature can be run here; prints why not.
-async fn possible(test: &str) -> bool {
+pub async fn possible(test: &str) -> bool {
     if engine(test).await.is_none() {
         return false;
     }
@@ -90,11 +97,27 @@ async fn possible(test: &str) -> bool {
     false
 }
 
+/// The one run of `variant`.
+fn run_dir(bench: &Bench, variant: &str) -> std::path::PathBuf {
+    let runs = bench.session.path("gather/local/socialNetworkMini/compose-post");
+    std::fs::read_dir(runs.join(variant)).unwrap().next().unwrap().unwrap().path()
+}
+
 fn consistency(bench: &Bench, variant: &str) -> serde_json::Value {
-    let run = bench.session.path("gather/local/socialNetworkMini/compose-post");
-    let dir = std::fs::read_dir(run.join(variant)).unwrap().next().unwrap().unwrap().path();
-    let text = std::fs::read_to_string(dir.join("summary.json")).unwrap();
+    let text = std::fs::read_to_string(run_dir(bench, variant).join("summary.json")).unwrap();
     serde_json::from_str::<serde_json::Value>(&text).unwrap()["consistency"].clone()
+}
+
+/// What the store says of the `posts` of a run: bytes of one on average, and of all with the store's own bookkeeping.
+fn stored(bench: &Bench, variant: &str, posts: u64) -> (u64, u64) {
+    let text = std::fs::read_to_string(run_dir(bench, variant).join("info.yml")).unwrap();
+    let value = |key: &str| -> u64 {
+        let line = text.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_else(|| panic!("{text}"));
+        line.trim_start_matches(':').trim().parse().unwrap()
+    };
+    let (one, all) = (value("avg_post_storage_size_bytes"), value("total_post_storage_size_bytes"));
+    assert!(one > 100 && all > one * posts, "{text}");
+    (one, all)
 }
 
 fn violations(bench: &Bench, variant: &str) -> (u64, u64) {
@@ -131,6 +154,7 @@ async fn the_miniature_runs_as_containers_from_build_to_clean() {
     assert!(k > 0 && n >= 450, "{k} of {n}");
     let drained = &consistency(&bench, "debug-100")["source"]["drained"];
     assert_eq!((&drained["by"], &drained["complete"]), (&"queue".into(), &true.into()), "{drained}");
+    let (baseline, _) = stored(&bench, "debug-100", n);
 
     let other = bench.ok("-v run -antipode");
     assert_eq!(other.stderr.matches("making it anew").count(), 3, "{}", other.stderr);
@@ -138,8 +162,11 @@ async fn the_miniature_runs_as_containers_from_build_to_clean() {
     bench.ok("gather");
     let (k, n) = violations(&bench, "debug-100-antipode");
     assert!(k == 0 && n >= 450, "{k} of {n}");
+    let (lineage, _) = stored(&bench, "debug-100-antipode", n);
+    assert!(lineage > baseline, "a lineage takes room: {baseline} and {lineage} bytes per post");
 
     what_info_shows(&bench);
+    monitoring(&bench);
     bench.deploy("second");
     let replaced = bench.ok("run --ports auto");
     assert!(replaced.stderr.contains("of the deployment before"), "{}", replaced.stderr);
@@ -235,6 +262,88 @@ fn what_info_shows(bench: &Bench) {
     assert!(unknown.stderr.contains("no service `compose` runs here\n  services: compose-post-service,"));
     let links = bench.ok("info -links").stdout;
     assert!(links.contains("antipode") && links.matches("http://127.0.0.1:").count() == 3, "{links}");
+}
+
+/// Portainer's image cannot be had here: one line says so, and the application goes on. With something in its place all
+/// the rest of it is looked at.
+fn monitoring(bench: &Bench) {
+    let with = |image: &str| -> Done {
+        let mut run = bench.command("run -antipode -portainer --ports auto");
+        run.env("MAESTRO_PORTAINER_IMAGE", image).output().unwrap().into()
+    };
+    let done = with("localhost:1/nobody/portainer:1");
+    assert_eq!(done.code, 3, "{}", done.stderr);
+    let said: Vec<&str> = done.stderr.lines().filter(|line| line.starts_with("maestro: ")).collect();
+    let start = "maestro: no image `localhost:1/nobody/portainer:1`, and no way to make it here: ";
+    assert!(said.len() == 1 && said[0].starts_with(start), "{}", done.stderr);
+    assert_eq!(bench.left().len(), 18, "the application goes on");
+
+    let Some(shell) = busybox("monitoring") else { return };
+    let stub = Stub::make(&shell);
+    let done = with(&stub.0);
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    let kept = bench.session.path("deploy/local/socialNetworkMini/cycle/portainer.password");
+    let password = std::fs::read_to_string(&kept).unwrap();
+    assert_eq!(std::fs::metadata(&kept).unwrap().permissions().mode() & 0o777, 0o600);
+    let links = bench.ok("info -links").stdout;
+    let line = links.lines().find(|line| line.contains("Portainer")).unwrap_or_else(|| panic!("{links}"));
+    assert!(line.contains("http://127.0.0.1:") && line.contains(&format!("admin / {password}")), "{links}");
+    let container = bench.left().into_iter().find(|name| name.contains("portainer")).unwrap();
+    let container = container.split(' ').next().unwrap();
+    assert_eq!(docker(&["exec", container, "cat", "/run/portainer.password"]), password);
+    let arguments = docker(&["inspect", "-f", "{{.Args}} {{.Config.Env}}", container]);
+    assert!(!arguments.contains(&password), "{arguments}");
+}
+
+/// An image that runs, does nothing, and goes with the test.
+struct Stub(String);
+
+impl Stub {
+    fn make(busybox: &[u8]) -> Self {
+        let name = format!("localhost/{}:t", unique("portainer"));
+        idle_image(Command::new("docker").arg("import"), &name, busybox);
+        Stub(name)
+    }
+}
+
+impl Drop for Stub {
+    fn drop(&mut self) {
+        Command::new("docker").args(["rmi", "-f", &self.0]).output().ok();
+    }
+}
+
+/// Has `import` (`docker import`, here or elsewhere) make an image that runs, does nothing, and ends when it is told to.
+pub fn idle_image(import: &mut Command, name: &str, busybox: &[u8]) {
+    let entry = r#"ENTRYPOINT ["/bin/sh", "-c", "trap 'exit 0' TERM; sleep 1000 & wait"]"#;
+    import.args(["--change", entry, "-", name]).stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut child = import.spawn().expect("docker");
+    child.stdin.take().unwrap().write_all(&shell_tree(busybox)).unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
+/// Scrapes every second, all three sources of numbers are up. Fetches packages, so only where there is time for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn prometheus_scrapes_every_second() {
+    if std::env::var_os("MAESTRO_TEST_FULL").is_none() || !possible("prometheus_scrapes").await {
+        return;
+    }
+    let bench = Bench::new("scrape");
+    bench.ok("build");
+    bench.deploy("scraped");
+    bench.ok("run -prometheus --ports auto");
+    let links = bench.ok("info -links").stdout;
+    let line = links.lines().find(|line| line.contains("Prometheus")).unwrap_or_else(|| panic!("{links}"));
+    let url = line.split_whitespace().find(|word| word.starts_with("http://")).unwrap();
+    let ask = |path: &str| -> serde_json::Value {
+        let mut answer = ureq::get(format!("{}{path}", url.trim_end_matches('/'))).call().unwrap();
+        serde_json::from_str(&answer.body_mut().read_to_string().unwrap()).unwrap()
+    };
+    wait_for("three sources", 60, || {
+        let up = ask("/api/v1/query?query=sum(up)")["data"]["result"][0]["value"][1].clone();
+        (up == "3").then_some(())
+    });
+    let targets = ask("/api/v1/targets")["data"]["activeTargets"].clone();
+    assert!(targets.as_array().unwrap().iter().all(|target| target["scrapeInterval"] == "1s"), "{targets}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

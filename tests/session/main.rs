@@ -12,6 +12,7 @@ mod basics;
 mod build;
 mod compare;
 mod compose;
+mod compose_fuzz;
 mod delay;
 mod docker;
 mod docs;
@@ -26,6 +27,8 @@ mod harness;
 #[path = "../hosts/mod.rs"]
 mod hosts;
 mod local;
+mod local_delay;
+mod local_restart;
 mod mutations;
 mod plot;
 mod registry;
