@@ -256,6 +256,7 @@ async fn whoever_is_killed_the_delay_ends_with_its_lease() {
         return;
     }
     let bench = Deployed::new("killed");
+    interrupted(&bench);
     maestro_killed(&bench);
     helper_killed(&bench);
     peer_restarted(&bench);
@@ -268,6 +269,19 @@ async fn whoever_is_killed_the_delay_ends_with_its_lease() {
     );
 }
 
+/// ^C takes back what the command had begun.
+fn interrupted(bench: &Deployed) {
+    let mut delay = bench.command("delay -d 100");
+    let delay = delay.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_for("a helper", 60, || (bench.helpers(false) > 0).then_some(()));
+    let pid = rustix::process::Pid::from_raw(i32::try_from(delay.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let done: Done = delay.wait_with_output().unwrap().into();
+    assert_eq!((done.code, done.stderr.as_str()), (130, "maestro: interrupted; no delay is in force\n"));
+    assert_eq!(bench.helpers(true), 0);
+    assert_eq!(bench.ok("delay --show").stdout, "no delay is in force\n");
+}
+
 /// At three moments of the command: the helpers' start, the measuring, the proof.
 fn maestro_killed(bench: &Deployed) {
     for moment in ["a helper", "a rule", "the end"] {
@@ -275,10 +289,10 @@ fn maestro_killed(bench: &Deployed) {
         let mut child = bench.command(&format!("delay -d 30 --lease {lease}")).stderr(Stdio::null()).spawn().unwrap();
         wait_for("a helper", 60, || (bench.helpers(true) > 0).then_some(()));
         match moment {
-            "a rule" => drop(wait_for("a rule", 60, || {
+            "a rule" => wait_for("a rule", 60, || {
                 let shown = bench.run("delay --show --json");
                 (shown.code == 0 && shown.stdout.contains("\"from_peer\"")).then_some(())
-            })),
+            }),
             "the end" => assert!(child.wait().unwrap().success()),
             _ => {}
         }

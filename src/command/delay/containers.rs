@@ -17,6 +17,7 @@ use crate::delay::{Backend, Matrix, Pair, Schedule};
 use crate::error::{Exit, Plain, Result};
 use crate::execute::docker::Engine;
 use crate::execute::local::ensure_own_image;
+use crate::execute::until_interrupted;
 use crate::experiment::TargetName;
 use crate::inventory::{Host, Role};
 use crate::local::{DEPLOYMENT, HELPER_IMAGE, SERVICE};
@@ -26,6 +27,9 @@ use crate::ui;
 
 /// Where the deployment's record keeps what was ordered, for `clean -restart`.
 const ORDER: &str = "delay_order";
+
+/// How long nothing new may appear before the helpers count as gone.
+const SETTLE: Duration = Duration::from_millis(400);
 
 /// An engine on which services of the deployment run.
 pub(crate) struct Site {
@@ -112,7 +116,19 @@ async fn bring_about(order: &Order, current: &Current, sites: &[Site]) -> Result
             ensure_own_image(&site.engine, HELPER_IMAGE, false).await?;
         }
     }
-    enact::put(order, &places, HELPER_IMAGE).await
+    tokio::select! {
+        obtained = enact::put(order, &places, HELPER_IMAGE) => obtained,
+        () = until_interrupted() => {
+            // The engine may still be starting what it was asked for.
+            loop {
+                tokio::time::sleep(SETTLE).await;
+                if remove_all(sites, &order.deployment).await? == 0 {
+                    break;
+                }
+            }
+            Err(Plain::new(Exit::Interrupted, "interrupted; no delay is in force").into())
+        }
+    }
 }
 
 /// The engines of the deployment: this one, or those of all hosts that carry services, through their SSH connections.
