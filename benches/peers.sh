@@ -79,7 +79,7 @@ measure() {
 }
 
 # maestro_at RATE CONNECTIONS SECONDS OPTIONS...: a run against the URL, wrk2's text on stdout.
-maestro_at() { echo "$maestro" wkld --url "$url/" -r "$1" -c "$2" -d "$3" -t 1 --drain 0.5 "${@:4}"; }
+maestro_at() { echo "$maestro" wkld --url "$url/" -r "$1" -c "$2" -d "$3" -t 1 "${@:4}"; }
 
 # More than any client can send: everybody is saturated.
 HOPELESS=400000
