@@ -26,6 +26,21 @@ pub struct Rule {
     pub target_tags: Vec<String>,
     /// Switched off.
     pub disabled: bool,
+    /// The VPC network that it belongs to.
+    pub network: String,
+    /// Made by maestro, so it may be changed by it.
+    pub ours: bool,
+}
+
+/// How the rules of the table are wanted here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wish {
+    /// The VPC network of the machines.
+    pub network: String,
+    /// Who may reach the machines from outside (CIDR); empty: not known, so it is not compared.
+    pub sources: Vec<String>,
+    /// Everyone may.
+    pub open: bool,
 }
 
 /// A row of the table.
@@ -67,47 +82,69 @@ pub const TABLE: &[Wanted] = &[
 
 /// Everyone.
 pub const ANYWHERE: &str = "0.0.0.0/0";
+/// Description of the rules that maestro makes: rules carry no labels. Others are never changed.
+pub const MADE_BY: &str = "made by maestro";
+/// Network tag of every machine.
+const MACHINES: &str = "swarm";
+/// Where the machines of a VPC network in auto mode have their addresses.
+const AUTO_MODE: &str = "10.128.0.0/9";
+/// Addresses that no packet from the internet comes from.
+const PRIVATE: [&str; 3] = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"];
 
 /// One difference between what is there and what is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Finding {
+pub struct Finding {
+    /// The rule's name.
+    pub rule: &'static str,
+    /// What is the matter with it.
+    pub fault: Fault,
+    /// The rule is somebody else's: it is told, never changed.
+    pub foreign: bool,
+}
+
+/// What is the matter with a rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
     /// No rule of that name.
-    Missing {
-        /// The rule.
-        rule: String,
-    },
-    /// The rule is there but switched off.
-    Disabled {
-        /// The rule.
-        rule: String,
-    },
-    /// The rule lacks ports.
-    Closed {
-        /// The rule.
-        rule: String,
-        /// `tcp` or `udp`.
-        protocol: &'static str,
-        /// The ports.
-        ports: Vec<u16>,
-    },
-    /// The rule lets everyone in.
-    TooOpen {
-        /// The rule.
-        rule: String,
-    },
+    Missing,
+    /// It is there but switched off.
+    Disabled,
+    /// It belongs to another network.
+    Elsewhere(String),
+    /// It lacks ports of `tcp` or `udp`.
+    Closed(&'static str, Vec<u16>),
+    /// It does not let in this source.
+    NotFrom(String),
+    /// It does not hold for the machines with this tag.
+    NotTo(&'static str),
+    /// It lets in addresses that it should not.
+    TooOpen(String),
+}
+
+impl Finding {
+    /// Whether services or people do not get through; the opposite is a rule that gives too much away.
+    pub fn blocks(&self) -> bool {
+        !matches!(self.fault, Fault::TooOpen(_))
+    }
 }
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Finding::Missing { rule } => write!(f, "rule `{rule}` is missing"),
-            Finding::Disabled { rule } => write!(f, "rule `{rule}` is switched off"),
-            Finding::Closed { rule, protocol, ports } => {
+        let rule = self.rule;
+        match &self.fault {
+            Fault::Missing => write!(f, "rule `{rule}` is missing"),
+            Fault::Disabled => write!(f, "rule `{rule}` is switched off"),
+            Fault::Elsewhere(network) => write!(f, "rule `{rule}` belongs to network `{network}`"),
+            Fault::Closed(protocol, ports) => {
                 let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
                 write!(f, "rule `{rule}` does not let in {protocol} {}", ports.join(", "))
             }
-            Finding::TooOpen { rule } => write!(f, "rule `{rule}` lets in everyone ({ANYWHERE})"),
-        }
+            Fault::NotFrom(source) => write!(f, "rule `{rule}` does not let in {source}"),
+            Fault::NotTo(tag) => write!(f, "rule `{rule}` does not hold for machines tagged `{tag}`"),
+            Fault::TooOpen(range) if range == ANYWHERE => write!(f, "rule `{rule}` lets in everyone ({ANYWHERE})"),
+            Fault::TooOpen(range) => write!(f, "rule `{rule}` lets in {range}, which is not among the sources"),
+        }?;
+        if self.foreign { f.write_str("; it was not made by maestro, so it is left alone") } else { Ok(()) }
     }
 }
 
@@ -135,50 +172,100 @@ pub fn parse_ports(text: &str) -> Result<(u16, u16), String> {
     Ok((low, high))
 }
 
-/// What the `existing` rules lack or give away, in the order of the table. `open` accepts rules for everyone.
-pub fn compare(existing: &[Rule], open: bool) -> Vec<Finding> {
-    TABLE.iter().flat_map(|wanted| compare_one(wanted, existing, open)).collect()
+/// What the `existing` rules lack or give away, in the order of the table.
+pub fn compare(existing: &[Rule], wish: &Wish) -> Vec<Finding> {
+    TABLE.iter().flat_map(|wanted| compare_one(wanted, existing, wish)).collect()
 }
 
-fn compare_one(wanted: &Wanted, existing: &[Rule], open: bool) -> Vec<Finding> {
-    let rule = wanted.name.to_owned();
-    let Some(found) = existing.iter().find(|r| r.name == wanted.name) else {
-        return vec![Finding::Missing { rule }];
+fn compare_one(wanted: &Wanted, existing: &[Rule], wish: &Wish) -> Vec<Finding> {
+    let Some(found) = existing.iter().find(|rule| rule.name == wanted.name) else {
+        return vec![Finding { rule: wanted.name, fault: Fault::Missing, foreign: false }];
     };
-    if found.disabled {
-        return vec![Finding::Disabled { rule }];
-    }
-    let closed = |protocol: &'static str, ports: &[u16]| {
+    let faults = if found.disabled {
+        vec![Fault::Disabled]
+    } else if found.network != wish.network {
+        vec![Fault::Elsewhere(found.network.clone())]
+    } else {
+        [closed(wanted, found), absent(wanted, found, wish), given_away(wanted, found, wish)].concat()
+    };
+    faults.into_iter().map(|fault| Finding { rule: wanted.name, fault, foreign: !found.ours }).collect()
+}
+
+/// Ports that the rule lacks.
+fn closed(wanted: &Wanted, found: &Rule) -> Vec<Fault> {
+    let lacking = |protocol: &'static str, ports: &[u16]| {
         let covered = |port: &u16| found.allowed.iter().any(|allowed| allowed.covers(protocol, *port));
         let missing: Vec<u16> = ports.iter().copied().filter(|port| !covered(port)).collect();
-        (!missing.is_empty()).then(|| Finding::Closed { rule: rule.clone(), protocol, ports: missing })
+        (!missing.is_empty()).then_some(Fault::Closed(protocol, missing))
     };
-    let mut findings: Vec<Finding> =
-        [closed("tcp", wanted.tcp), closed("udp", wanted.udp)].into_iter().flatten().collect();
-    if !open && found.source_ranges.iter().any(|range| range == ANYWHERE) {
-        findings.push(Finding::TooOpen { rule });
-    }
-    findings
+    [lacking("tcp", wanted.tcp), lacking("udp", wanted.udp)].into_iter().flatten().collect()
 }
 
-/// The rule to create for a row: from the machines themselves, and from `sources` where people reach it.
-pub fn rule(wanted: &Wanted, sources: &[String], open: bool) -> Rule {
+/// Sources and machines that the rule lacks.
+fn absent(wanted: &Wanted, found: &Rule, wish: &Wish) -> Vec<Fault> {
+    let lets_in = |source: &str| found.source_ranges.iter().any(|range| contains(range, source));
+    let mut faults = Vec::new();
+    if !found.source_tags.iter().any(|tag| tag == MACHINES) && !lets_in(AUTO_MODE) {
+        faults.push(Fault::NotFrom(format!("the machines themselves (tag `{MACHINES}`)")));
+    }
+    let sources = outside(wanted, wish);
+    faults.extend(sources.into_iter().filter(|source| !lets_in(source)).map(Fault::NotFrom));
+    if !found.target_tags.is_empty() && !found.target_tags.iter().any(|tag| tag == wanted.target_tag) {
+        faults.push(Fault::NotTo(wanted.target_tag));
+    }
+    faults
+}
+
+/// Ranges that the rule lets in although nobody asked for it.
+fn given_away(wanted: &Wanted, found: &Rule, wish: &Wish) -> Vec<Fault> {
+    let sources = outside(wanted, wish);
+    let unknown = wish.sources.is_empty() && !wish.open && !wanted.internal;
+    let fine = |range: &str| {
+        let asked = sources.iter().map(String::as_str).chain(PRIVATE).any(|source| contains(source, range));
+        asked || (unknown && range != ANYWHERE && range != "::/0")
+    };
+    found.source_ranges.iter().filter(|range| !fine(range)).cloned().map(Fault::TooOpen).collect()
+}
+
+/// Who may reach a row's ports from outside.
+fn outside(wanted: &Wanted, wish: &Wish) -> Vec<String> {
+    match (wanted.internal, wish.open) {
+        (true, _) => Vec::new(),
+        (false, true) => vec![ANYWHERE.to_owned()],
+        (false, false) => wish.sources.clone(),
+    }
+}
+
+/// Whether address block `outer` holds all of `inner`; false for what is no address block.
+fn contains(outer: &str, inner: &str) -> bool {
+    let block = |text: &str| {
+        let (address, length) = text.split_once('/')?;
+        let length: u32 = length.parse().ok()?;
+        let (bits, length) = match address.parse::<std::net::IpAddr>().ok()? {
+            std::net::IpAddr::V4(v4) => (u128::from(v4.to_ipv6_mapped().to_bits()), length.checked_add(96)?),
+            std::net::IpAddr::V6(v6) => (v6.to_bits(), length),
+        };
+        (length <= 128).then_some((bits, length))
+    };
+    let (Some((outer, wide)), Some((inner, narrow))) = (block(outer), block(inner)) else { return false };
+    wide <= narrow && (outer ^ inner).checked_shr(128 - wide).unwrap_or(0) == 0
+}
+
+/// The rule to create for a row: from the machines themselves, and from the sources where people reach it.
+pub fn rule(wanted: &Wanted, wish: &Wish) -> Rule {
     let protocol = |name: &str, ports: &[u16]| {
         (!ports.is_empty())
             .then(|| Allowed { protocol: name.to_owned(), ports: ports.iter().map(|p| (*p, *p)).collect() })
     };
-    let source_ranges = match (wanted.internal, open) {
-        (true, _) => Vec::new(),
-        (false, true) => vec![ANYWHERE.to_owned()],
-        (false, false) => sources.to_vec(),
-    };
     Rule {
         name: wanted.name.to_owned(),
         allowed: [protocol("tcp", wanted.tcp), protocol("udp", wanted.udp)].into_iter().flatten().collect(),
-        source_ranges,
-        source_tags: vec!["swarm".to_owned()],
+        source_ranges: outside(wanted, wish),
+        source_tags: vec![MACHINES.to_owned()],
         target_tags: vec![wanted.target_tag.to_owned()],
         disabled: false,
+        network: wish.network.clone(),
+        ours: true,
     }
 }
 
@@ -186,13 +273,24 @@ pub fn rule(wanted: &Wanted, sources: &[String], open: bool) -> Rule {
 mod tests {
     use super::*;
 
+    fn wish() -> Wish {
+        Wish { network: "default".to_owned(), sources: vec!["192.0.2.7/32".to_owned()], open: false }
+    }
+
     fn created() -> Vec<Rule> {
-        TABLE.iter().map(|wanted| rule(wanted, &["192.0.2.7/32".to_owned()], false)).collect()
+        TABLE.iter().map(|wanted| rule(wanted, &wish())).collect()
+    }
+
+    fn lines(rules: &[Rule], wish: &Wish) -> Vec<String> {
+        compare(rules, wish).iter().map(Finding::to_string).collect()
     }
 
     #[test]
     fn created_rules_satisfy_the_table() {
-        assert_eq!(compare(&created(), false), []);
+        assert_eq!(compare(&created(), &wish()), []);
+        let open = Wish { open: true, ..wish() };
+        let rules: Vec<Rule> = TABLE.iter().map(|wanted| rule(wanted, &open)).collect();
+        assert_eq!(compare(&rules, &open), []);
     }
 
     #[test]
@@ -200,16 +298,47 @@ mod tests {
         let mut rules = created();
         rules.retain(|r| r.name != "portainer");
         rules[0].allowed[0].ports.retain(|p| p.0 != 2377);
-        rules[1].source_ranges = vec![ANYWHERE.to_owned()];
-        let findings: Vec<String> = compare(&rules, false).iter().map(Finding::to_string).collect();
+        rules[1].source_ranges = vec![ANYWHERE.to_owned(), "198.51.100.0/24".to_owned(), "10.1.0.0/16".to_owned()];
+        rules[2].target_tags = vec!["web".to_owned()];
+        rules[2].source_tags.clear();
+        rules[2].source_ranges.clear();
+        rules[2].ours = false;
         assert_eq!(
-            findings,
+            lines(&rules, &wish()),
             [
                 "rule `portainer` is missing",
                 "rule `swarm` does not let in tcp 2377",
-                "rule `nodes` lets in everyone (0.0.0.0/0)"
+                "rule `nodes` lets in everyone (0.0.0.0/0)",
+                "rule `nodes` lets in 198.51.100.0/24, which is not among the sources",
+                "rule `maestro-ssh` does not let in the machines themselves (tag `swarm`); it was not made by maestro, so it is left alone",
+                "rule `maestro-ssh` does not let in 192.0.2.7/32; it was not made by maestro, so it is left alone",
+                "rule `maestro-ssh` does not hold for machines tagged `swarm`; it was not made by maestro, so it is left alone",
             ]
         );
+    }
+
+    #[test]
+    fn a_rule_that_is_off_or_elsewhere_says_only_that() {
+        let mut rules = created();
+        rules[0].disabled = true;
+        rules[1].network = "other".to_owned();
+        assert_eq!(
+            lines(&rules, &wish()),
+            ["rule `portainer` is switched off", "rule `swarm` belongs to network `other`"]
+        );
+    }
+
+    #[test]
+    fn the_documents_rules_for_everyone_are_too_open_unless_asked_for() {
+        let mut rules = created();
+        for rule in &mut rules {
+            rule.source_ranges = vec![ANYWHERE.to_owned()];
+            rule.source_tags.clear();
+        }
+        let too_open = |wish: &Wish| lines(&rules, wish).iter().filter(|line| line.contains("everyone")).count();
+        assert_eq!(too_open(&wish()), 4);
+        assert_eq!(too_open(&Wish { sources: Vec::new(), ..wish() }), 4);
+        assert_eq!(lines(&rules, &Wish { open: true, ..wish() }), ["rule `swarm` lets in everyone (0.0.0.0/0)"]);
     }
 
     #[test]
@@ -219,8 +348,25 @@ mod tests {
             Allowed { protocol: "tcp".into(), ports: vec![parse_ports("1-65535").unwrap()] },
             Allowed { protocol: "udp".into(), ports: vec![] },
         ];
-        assert_eq!(compare(&rules, false), []);
+        assert_eq!(compare(&rules, &wish()), []);
         assert!(parse_ports("9-3").is_err() && parse_ports("x").is_err());
+    }
+
+    #[test]
+    fn blocks_hold_what_is_inside_them() {
+        for (outer, inner, held) in [
+            ("0.0.0.0/0", "192.0.2.7/32", true),
+            ("192.0.2.0/24", "192.0.2.7/32", true),
+            ("192.0.2.0/24", "192.0.3.7/32", false),
+            ("192.0.2.7/32", "192.0.2.0/24", false),
+            ("2001:db8::/32", "2001:db8:1::/48", true),
+            ("0.0.0.0/0", "2001:db8::/32", false),
+            ("::/0", "2001:db8::/32", true),
+            ("x/8", "192.0.2.7/32", false),
+            ("10.0.0.0/200", "10.0.0.0/8", false),
+        ] {
+            assert_eq!(contains(outer, inner), held, "{outer} {inner}");
+        }
     }
 
     #[test]

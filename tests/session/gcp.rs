@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use maestro::cloud::Ownership;
-use maestro::cloud::firewall::{TABLE, compare, rule};
+use maestro::cloud::firewall::{TABLE, Wish, compare, rule};
 use maestro::execute::gce::{Access, Gce, Kind, VmSpec, VmState};
 
 use crate::gce_emulator::{Addresses, Emulator};
@@ -120,12 +120,13 @@ fn an_unreachable_api_is_one_clear_line() {
 #[test]
 fn the_firewall_table_is_created_and_compared() {
     let emulator = Emulator::start(Box::new(Addresses::default()));
+    let wish = Wish { network: "default".into(), sources: vec!["192.0.2.9/32".into()], open: false };
     with_client(&emulator, async |gce| {
-        assert_eq!(compare(&gce.firewall_rules().await.unwrap(), false).len(), TABLE.len());
+        assert_eq!(compare(&gce.firewall_rules().await.unwrap(), &wish).len(), TABLE.len());
         for wanted in TABLE {
-            gce.ensure_firewall(&rule(wanted, &["192.0.2.9/32".to_owned()], false), "default").await.unwrap();
+            gce.ensure_firewall(&rule(wanted, &wish)).await.unwrap();
         }
-        assert_eq!(compare(&gce.firewall_rules().await.unwrap(), false), []);
+        assert_eq!(compare(&gce.firewall_rules().await.unwrap(), &wish), []);
         for wanted in TABLE {
             gce.delete_firewall(wanted.name).await.unwrap();
         }

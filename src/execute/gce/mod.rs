@@ -5,13 +5,15 @@
 //! success).
 
 mod error;
+mod firewall;
+mod images;
 mod vm;
 
 use std::future::Future;
 use std::time::{Duration, Instant};
 
 use google_cloud_auth::credentials::{Builder as AdcBuilder, Credentials, anonymous, service_account};
-use google_cloud_compute_v1::client::{Firewalls, GlobalOperations, Images, Instances, Regions, ZoneOperations};
+use google_cloud_compute_v1::client::{Disks, Firewalls, GlobalOperations, Images, Instances, Regions, ZoneOperations};
 use google_cloud_compute_v1::model::Operation;
 use google_cloud_compute_v1::model::operation::Status;
 use google_cloud_gax::error::Error as ApiError;
@@ -19,10 +21,10 @@ use google_cloud_gax::options::RequestOptionsBuilder;
 use google_cloud_gax::retry_policy::NeverRetry;
 use rand::RngExt;
 
-use crate::cloud::firewall::{Allowed, Rule, parse_ports};
 use crate::error::{Plain, Result};
 
 pub use error::{GceError, Kind};
+pub use images::{Disk, Image};
 pub use vm::{Vm, VmSpec, VmState};
 
 /// How often a passing failure is tried again, and how long at first (doubled each time, with jitter).
@@ -39,6 +41,7 @@ pub struct Gce {
     /// The project.
     pub project: String,
     instances: Instances,
+    disks: Disks,
     images: Images,
     firewalls: Firewalls,
     regions: Regions,
@@ -88,6 +91,7 @@ impl Gce {
         Ok(Gce {
             project: access.project.clone(),
             instances: client!(Instances, access, credentials),
+            disks: client!(Disks, access, credentials),
             images: client!(Images, access, credentials),
             firewalls: client!(Firewalls, access, credentials),
             regions: client!(Regions, access, credentials),
@@ -95,148 +99,6 @@ impl Gce {
             global_operations: client!(GlobalOperations, access, credentials),
             patience: access.patience,
         })
-    }
-
-    /// All firewall rules of the project.
-    ///
-    /// # Errors
-    /// [`GceError`].
-    pub async fn firewall_rules(&self) -> Result<Vec<Rule>, GceError> {
-        let mut rules = Vec::new();
-        let mut page = String::new();
-        loop {
-            let list = retry("listing firewall rules", || {
-                let request = self.firewalls.list().set_project(&self.project).set_page_token(page.clone());
-                async move { request.with_retry_policy(NeverRetry).send().await }
-            })
-            .await?;
-            rules.extend(list.items.iter().map(rule_of));
-            match list.next_page_token.filter(|token| !token.is_empty()) {
-                Some(token) => page = token,
-                None => return Ok(rules),
-            }
-        }
-    }
-
-    /// Creates a rule on `network`; one that is there already is left alone.
-    ///
-    /// # Errors
-    /// [`GceError`].
-    pub async fn ensure_firewall(&self, rule: &Rule, network: &str) -> Result<(), GceError> {
-        use google_cloud_compute_v1::model::{Firewall, firewall};
-        let what = format!("creating firewall rule `{}`", rule.name);
-        let allowed = rule.allowed.iter().map(|allowed| {
-            let ports = allowed.ports.iter().map(
-                |(low, high)| {
-                    if low == high { low.to_string() } else { format!("{low}-{high}") }
-                },
-            );
-            firewall::Allowed::new().set_ip_protocol(&allowed.protocol).set_ports(ports)
-        });
-        let body = Firewall::new()
-            .set_name(&rule.name)
-            .set_description("made by maestro")
-            .set_network(format!("global/networks/{network}"))
-            .set_allowed(allowed)
-            .set_source_ranges(rule.source_ranges.clone())
-            .set_source_tags(rule.source_tags.clone())
-            .set_target_tags(rule.target_tags.clone());
-        let id = request_id();
-        let done = retry(&what, || {
-            let request = self.firewalls.insert().set_project(&self.project).set_body(body.clone()).set_request_id(&id);
-            async move { request.with_retry_policy(NeverRetry).send().await }
-        })
-        .await;
-        self.settle(&what, Scope::Global, done, Kind::AlreadyExists).await
-    }
-
-    /// Deletes a rule; one that is gone already is fine.
-    ///
-    /// # Errors
-    /// [`GceError`].
-    pub async fn delete_firewall(&self, name: &str) -> Result<(), GceError> {
-        let what = format!("deleting firewall rule `{name}`");
-        let id = request_id();
-        let done = retry(&what, || {
-            let request = self.firewalls.delete().set_project(&self.project).set_firewall(name).set_request_id(&id);
-            async move { request.with_retry_policy(NeverRetry).send().await }
-        })
-        .await;
-        self.settle(&what, Scope::Global, done, Kind::NotFound).await
-    }
-
-    /// The newest image of a family, as the path that machines start from.
-    ///
-    /// # Errors
-    /// [`GceError`]; [`Kind::NotFound`] when the family is not served any more.
-    pub async fn image_from_family(&self, project: &str, family: &str) -> Result<String, GceError> {
-        let what = format!("looking up image family `{family}` of `{project}`");
-        let image = retry(&what, || {
-            let request = self.images.get_from_family().set_project(project).set_family(family);
-            async move { request.with_retry_policy(NeverRetry).send().await }
-        })
-        .await?;
-        let name = image.name.unwrap_or_default();
-        Ok(format!("projects/{project}/global/images/{name}"))
-    }
-
-    /// Whether the project has an image of that name.
-    ///
-    /// # Errors
-    /// [`GceError`].
-    pub async fn image_exists(&self, name: &str) -> Result<bool, GceError> {
-        let what = format!("looking up image `{name}`");
-        let found = retry(&what, || {
-            let request = self.images.get().set_project(&self.project).set_image(name);
-            async move { request.with_retry_policy(NeverRetry).send().await }
-        })
-        .await;
-        match found {
-            Ok(_) => Ok(true),
-            Err(error) if error.kind == Kind::NotFound => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Makes image `name` from the boot disk of a stopped machine of the same name in `zone`.
-    ///
-    /// # Errors
-    /// [`GceError`].
-    pub async fn ensure_image(
-        &self,
-        name: &str,
-        disk: &str,
-        zone: &str,
-        labels: &[(String, String)],
-    ) -> Result<(), GceError> {
-        use google_cloud_compute_v1::model::Image;
-        let what = format!("creating image `{name}`");
-        let body = Image::new()
-            .set_name(name)
-            .set_source_disk(format!("projects/{}/zones/{zone}/disks/{disk}", self.project))
-            .set_labels(labels.iter().cloned());
-        let id = request_id();
-        let done = retry(&what, || {
-            let request = self.images.insert().set_project(&self.project).set_body(body.clone()).set_request_id(&id);
-            async move { request.with_retry_policy(NeverRetry).send().await }
-        })
-        .await;
-        self.settle(&what, Scope::Global, done, Kind::AlreadyExists).await
-    }
-
-    /// Deletes an image; one that is gone already is fine.
-    ///
-    /// # Errors
-    /// [`GceError`].
-    pub async fn delete_image(&self, name: &str) -> Result<(), GceError> {
-        let what = format!("deleting image `{name}`");
-        let id = request_id();
-        let done = retry(&what, || {
-            let request = self.images.delete().set_project(&self.project).set_image(name).set_request_id(&id);
-            async move { request.with_retry_policy(NeverRetry).send().await }
-        })
-        .await;
-        self.settle(&what, Scope::Global, done, Kind::NotFound).await
     }
 
     /// A region's quotas: metric (`CPUS`, `IN_USE_ADDRESSES`) -> (limit, usage).
@@ -335,21 +197,6 @@ fn credentials(access: &Access) -> Result<Credentials> {
     made.map_err(|error| unusable(error.to_string()).into())
 }
 
-fn rule_of(rule: &google_cloud_compute_v1::model::Firewall) -> Rule {
-    let allowed = rule.allowed.iter().map(|allowed| Allowed {
-        protocol: allowed.ip_protocol.clone().unwrap_or_default(),
-        ports: allowed.ports.iter().filter_map(|ports| parse_ports(ports).ok()).collect(),
-    });
-    Rule {
-        name: rule.name.clone().unwrap_or_default(),
-        allowed: allowed.collect(),
-        source_ranges: rule.source_ranges.clone(),
-        source_tags: rule.source_tags.clone(),
-        target_tags: rule.target_tags.clone(),
-        disabled: rule.disabled.unwrap_or(false),
-    }
-}
-
 /// Calls `call` until it succeeds or fails for good; passing failures are tried again with growing, jittered pauses.
 async fn retry<T, F, Fut>(what: &str, mut call: F) -> Result<T, GceError>
 where
@@ -372,6 +219,33 @@ where
         pause = (pause * 2).min(LONGEST_PAUSE);
         attempt += 1;
     }
+}
+
+/// Every item of a list that comes in pages; `take` splits an answer into its items and the token of the next page.
+async fn pages<T, L, F, Fut>(
+    what: &str,
+    call: F,
+    take: impl Fn(L) -> (Vec<T>, Option<String>),
+) -> Result<Vec<T>, GceError>
+where
+    F: Fn(String) -> Fut,
+    Fut: Future<Output = Result<L, ApiError>>,
+{
+    let mut all = Vec::new();
+    let mut page = String::new();
+    loop {
+        let (items, next) = take(retry(what, || call(page.clone())).await?);
+        all.extend(items);
+        match next.filter(|token| !token.is_empty()) {
+            Some(token) => page = token,
+            None => return Ok(all),
+        }
+    }
+}
+
+/// The last part of a resource's address.
+fn last(url: Option<&str>) -> String {
+    url.and_then(|url| url.rsplit('/').next()).unwrap_or_default().to_owned()
 }
 
 /// A random UUID (version 4), the form Compute Engine asks of request ids.
