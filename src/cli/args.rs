@@ -585,6 +585,9 @@ pub(super) struct Gc {
     /// Only look; exit 5 when something is left
     #[arg(long)]
     pub(super) check: bool,
+    /// Everything of yours, in use or not
+    #[arg(long)]
+    pub(super) all: bool,
 }
 
 #[derive(Args)]

@@ -243,7 +243,7 @@ fn command(sub: Sub, selection: Selection) -> Result<Option<Command>> {
         Sub::Firewall(a) => {
             Command::Firewall(command::firewall::Request { selection, apply: a.action == "apply", open: a.open })
         }
-        Sub::Gc(a) => Command::Gc(command::gc::Request { selection, check: a.check }),
+        Sub::Gc(a) => Command::Gc(command::gc::Request { selection, check: a.check, all: a.all }),
         Sub::Extend(a) => Command::Extend(command::extend::Request { selection, ttl: seconds(a.ttl * 3600.0)? }),
         Sub::EmbeddedServe(a) => Command::EmbeddedServe(command::embedded_serve::Request {
             config: a.config,

@@ -242,7 +242,7 @@ fn contains(outer: &str, inner: &str) -> bool {
         let (address, length) = text.split_once('/')?;
         let length: u32 = length.parse().ok()?;
         let (bits, length) = match address.parse::<std::net::IpAddr>().ok()? {
-            std::net::IpAddr::V4(v4) => (u128::from(v4.to_ipv6_mapped().to_bits()), length.checked_add(96)?),
+            std::net::IpAddr::V4(v4) => (v4.to_ipv6_mapped().to_bits(), length.checked_add(96)?),
             std::net::IpAddr::V6(v6) => (v6.to_bits(), length),
         };
         (length <= 128).then_some((bits, length))

@@ -3,6 +3,7 @@
 
 pub mod firewall;
 pub mod fleet;
+pub mod leftover;
 pub mod price;
 pub mod site;
 pub mod startup;

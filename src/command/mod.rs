@@ -16,6 +16,7 @@ pub(crate) mod filed;
 pub(crate) mod firewall;
 pub(crate) mod gather;
 pub(crate) mod gc;
+pub(crate) mod gcp;
 pub(crate) mod hosts;
 pub(crate) mod info;
 pub(crate) mod load;

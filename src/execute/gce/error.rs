@@ -29,6 +29,8 @@ pub enum Kind {
     Unreachable,
     /// An answer that is not the API's.
     Protocol,
+    /// 412: what was changed is not what was read any more.
+    Outdated,
     /// Anything else the API refuses.
     Refused,
 }
@@ -64,7 +66,7 @@ impl Fault for GceError {
             Kind::RateLimited | Kind::Unavailable => {
                 "the API is overloaded; the same command goes on where it stopped".into()
             }
-            Kind::NotFound | Kind::AlreadyExists | Kind::Refused => return None,
+            Kind::NotFound | Kind::AlreadyExists | Kind::Outdated | Kind::Refused => return None,
         })
     }
 }
@@ -86,6 +88,11 @@ impl GceError {
             _ => Kind::Refused,
         };
         GceError { what: what.to_owned(), kind, message: one_line(&format!("{code}: {message}")) }
+    }
+
+    /// Whether it was refused because somebody else changed the thing in between.
+    pub fn outdated(&self) -> bool {
+        self.kind == Kind::Outdated
     }
 
     /// Whether trying again may help.
@@ -112,6 +119,7 @@ fn classify(error: &ApiError) -> (Kind, String) {
         (Some(401 | 403), _) => Kind::Forbidden,
         (Some(404), _) => Kind::NotFound,
         (Some(409), _) => Kind::AlreadyExists,
+        (Some(412), _) => Kind::Outdated,
         (Some(500..=599), _) => Kind::Unavailable,
         (Some(_), _) if error.status().is_none() => Kind::Protocol,
         (Some(_), _) => Kind::Refused,

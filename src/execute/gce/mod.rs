@@ -4,9 +4,11 @@
 //! operation is waited for with a deadline and its own error is looked at (the library reports a failed operation as a
 //! success).
 
+mod change;
 mod error;
 mod firewall;
 mod images;
+mod own_address;
 mod vm;
 
 use std::future::Future;
@@ -25,6 +27,7 @@ use crate::error::{Plain, Result};
 
 pub use error::{GceError, Kind};
 pub use images::{Disk, Image};
+pub use own_address::own_address;
 pub use vm::{Vm, VmSpec, VmState};
 
 /// How often a passing failure is tried again, and how long at first (doubled each time, with jitter).
@@ -47,6 +50,7 @@ pub struct Gce {
     regions: Regions,
     zone_operations: ZoneOperations,
     global_operations: GlobalOperations,
+    endpoint: Option<String>,
     patience: Duration,
 }
 
@@ -97,8 +101,14 @@ impl Gce {
             regions: client!(Regions, access, credentials),
             zone_operations: client!(ZoneOperations, access, credentials),
             global_operations: client!(GlobalOperations, access, credentials),
+            endpoint: access.endpoint.clone(),
             patience: access.patience,
         })
+    }
+
+    /// Another base URL than Google's, when one is used.
+    pub fn endpoint(&self) -> Option<&str> {
+        self.endpoint.as_deref()
     }
 
     /// A region's quotas: metric (`CPUS`, `IN_USE_ADDRESSES`) -> (limit, usage).

@@ -10,7 +10,7 @@ use google_cloud_compute_v1::model::{
 use google_cloud_gax::options::RequestOptionsBuilder;
 use google_cloud_gax::retry_policy::NeverRetry;
 
-use super::{Gce, GceError, Kind, Scope, request_id, retry};
+use super::{Gce, GceError, Kind, Scope, last, request_id, retry};
 use crate::cloud::{DEPLOYMENT, MAESTRO, Ownership, TOOL};
 
 /// A machine to create.
@@ -70,6 +70,8 @@ pub struct Vm {
     pub external_ip: Option<String>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// When Compute Engine deletes it, while it runs.
+    pub ends: Option<jiff::Timestamp>,
 }
 
 impl Vm {
@@ -234,7 +236,8 @@ fn scheduling_of(spec: &VmSpec) -> Scheduling {
 }
 
 fn vm_of(instance: Instance) -> Vm {
-    let last = |url: Option<String>| url.unwrap_or_default().rsplit('/').next().unwrap_or_default().to_owned();
+    let ends = instance.resource_status.as_ref().and_then(|status| status.scheduling.as_ref());
+    let ends = ends.and_then(|scheduling| scheduling.termination_timestamp.as_deref()?.parse().ok());
     let interface = instance.network_interfaces.first();
     let state = match instance.status {
         Some(instance::Status::Running) => VmState::Running,
@@ -243,11 +246,12 @@ fn vm_of(instance: Instance) -> Vm {
     };
     Vm {
         name: instance.name.unwrap_or_default(),
-        zone: last(instance.zone),
-        machine_type: last(instance.machine_type),
+        zone: last(instance.zone.as_deref()),
+        machine_type: last(instance.machine_type.as_deref()),
         state,
         internal_ip: interface.and_then(|i| i.network_ip.clone()),
         external_ip: interface.and_then(|i| i.access_configs.first()).and_then(|a| a.nat_ip.clone()),
         labels: instance.labels.into_iter().collect(),
+        ends,
     }
 }
