@@ -20,6 +20,8 @@ const CONNECTIONS: usize = 40;
 const ROUND_TRIPS: usize = 400;
 /// ... which may take this long, ms.
 const PROBE_MS: f64 = 5_000.0;
+/// Turns that round trips with and without jitter take.
+const TURNS: usize = 4;
 /// Life of a rule that is not proved yet: what is left of it when maestro dies on the way.
 const UNPROVED: Duration = Duration::from_secs(120);
 
@@ -264,7 +266,8 @@ impl Work<'_> {
     }
 
     async fn measure_before(&self, index: usize) -> Result<Before> {
-        let path = self.round_trips(index, &Spec::zero()).await?;
+        let none = Spec::zero();
+        let path = self.round_trips(index, &none, self.rounds(index, &none)).await?;
         let visible = self.visibility(index, &Spec::zero()).await?;
         Ok(Before { path, visible })
     }
@@ -274,14 +277,7 @@ impl Work<'_> {
         let pair = &self.order.pairs[index];
         let mut worst: Option<(Spec, Proof, Option<Proof>)> = None;
         for spec in self.specs(index)? {
-            let steady = if spec.asked().jitter_ms > 0.0 {
-                self.set(index, spec.steady()).await?;
-                self.round_trips(index, &spec).await?.samples_ns
-            } else {
-                Vec::new()
-            };
-            self.set(index, spec).await?;
-            let after = self.round_trips(index, &spec).await?;
+            let (steady, after) = self.with_and_without_jitter(index, spec).await?;
             let way = if pair.both { vec![spec, spec] } else { vec![spec] };
             let path = compare(&Expected::of(&way), &before.path.samples_ns, &steady, &after.samples_ns, after.lost);
             self.judge(pair, "the path", &path)?;
@@ -318,18 +314,47 @@ impl Work<'_> {
         Ok(status.rules.swap_remove(*rule))
     }
 
-    /// Round trips from `to` to `from` and back, as many as fit into the time.
-    async fn round_trips(&self, index: usize, spec: &Spec) -> Result<Probed> {
+    /// Round trips under `spec` without its jitter (none if it has none), and under `spec` itself, which then is in
+    /// force. They take turns, so that what else happens on the machine meanwhile meets both.
+    async fn with_and_without_jitter(&self, index: usize, spec: Spec) -> Result<(Vec<u64>, Probed)> {
+        let (mut steady, mut after) = (Vec::new(), Probed::default());
+        let rounds = self.rounds(index, &spec);
+        let turns = if spec.asked().jitter_ms > 0.0 { rounds.min(TURNS) } else { 1 };
+        for turn in 0..turns {
+            let rounds = rounds * (turn + 1) / turns - rounds * turn / turns;
+            if spec.asked().jitter_ms > 0.0 {
+                self.set(index, spec.steady()).await?;
+                steady.extend(self.round_trips(index, &spec, rounds).await?.samples_ns);
+            }
+            self.set(index, spec).await?;
+            let some = self.round_trips(index, &spec, rounds).await?;
+            after.samples_ns.extend(some.samples_ns);
+            after.lost += some.lost;
+        }
+        Ok((steady, after))
+    }
+
+    /// The longest delay there and back, ms.
+    fn longest_ms(&self, index: usize, spec: &Spec) -> f64 {
+        let ways = if self.order.pairs[index].both { 2.0 } else { 1.0 };
+        ways * spec.longest_ms()
+    }
+
+    /// Round trips of each connection: as many as fit into the time.
+    fn rounds(&self, index: usize, spec: &Spec) -> usize {
+        let rounds = PROBE_MS / self.longest_ms(index, spec).max(1.0);
+        (rounds as usize).clamp(1, ROUND_TRIPS / CONNECTIONS)
+    }
+
+    /// Round trips from `to` to `from` and back.
+    async fn round_trips(&self, index: usize, spec: &Spec, rounds: usize) -> Result<Probed> {
         let pair = &self.order.pairs[index];
-        let ways = if pair.both { 2.0 } else { 1.0 };
-        let longest = ways * spec.longest_ms();
-        let rounds = (PROBE_MS / longest.max(1.0)).clamp(1.0, (ROUND_TRIPS / CONNECTIONS) as f64);
         let request = Request::Probe {
             peers: self.names(&pair.from),
             port: self.echo.get(&pair.from).copied().unwrap_or(0),
             connections: CONNECTIONS,
-            rounds: rounds as usize,
-            patience_ms: longest + 5_000.0,
+            rounds,
+            patience_ms: self.longest_ms(index, spec) + 5_000.0,
         };
         self.helper(&pair.to)?.probe(&request).await
     }

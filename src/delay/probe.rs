@@ -1,9 +1,11 @@
 //! Measuring the path: round trips to an echo, and how long a write takes to become visible on a replica.
 
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use rand::{RngExt, SeedableRng};
+use rand_pcg::Pcg64Mcg;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -12,6 +14,8 @@ use super::wire::Probed;
 
 /// Bytes of one probe.
 const SIZE: usize = 16;
+/// Between two probes of all connections together, on average: few enough that they do not wait for each other.
+const GAP: Duration = Duration::from_millis(1);
 /// Between two looks at the replica.
 const LOOK: Duration = Duration::from_micros(200);
 
@@ -59,45 +63,56 @@ async fn answer(mut stream: tokio::net::TcpStream) -> io::Result<()> {
     }
 }
 
-/// Measures `rounds` round trips on each of `connections` connections to the echo at `address`.
-pub(crate) async fn round_trips(address: SocketAddr, connections: usize, rounds: usize, patience: Duration) -> Probed {
-    let (done, measured) = tokio::sync::oneshot::channel();
-    let started = on_prompt_thread("delay-probe", async move {
-        // Nobody waits any more: then nobody needs it.
-        let _ = done.send(walk_all(address, connections, rounds, patience).await);
-    });
-    let nothing = Probed { samples_ns: Vec::new(), lost: (connections * rounds) as u64 };
-    if started.is_err() {
-        return nothing;
-    }
-    measured.await.unwrap_or(nothing)
-}
-
-async fn walk_all(address: SocketAddr, connections: usize, rounds: usize, patience: Duration) -> Probed {
-    let probe = |index: usize| async move {
-        // Spread out, so that the probes do not queue behind each other.
-        tokio::time::sleep(Duration::from_millis(index as u64)).await;
+/// Measures `rounds` round trips on each of `connections` connections to the echo at `address`. Blocks.
+///
+/// Each probe waits a random while before it sets out, on a thread of its own. Were each sent as soon as the one before
+/// it is back, connections under a constant delay would keep their distances for good, and those under a jittered one
+/// would not: their probes would queue differently, and the difference would pass for one of the delays. A timer that
+/// many share would wake them at the same ticks.
+pub(crate) fn round_trips(address: SocketAddr, connections: usize, rounds: usize, patience: Duration) -> Probed {
+    let walk_one = |index: usize| {
         let mut samples = Vec::with_capacity(rounds);
-        let walked = walk(address, rounds, patience, &mut samples).await;
+        super::priority::run_promptly();
+        let pause = GAP * 2 * connections as u32;
+        let walked = walk(address, (index as u64, pause), rounds, patience, &mut samples);
         let lost = if walked.is_ok() { 0 } else { (rounds - samples.len()) as u64 };
         (samples, lost)
     };
-    let mut probed = Probed::default();
-    for (samples, lost) in futures_util::future::join_all((0..connections).map(probe)).await {
-        probed.samples_ns.extend(samples);
-        probed.lost += lost;
-    }
-    probed
+    std::thread::scope(|scope| {
+        let start = |index: usize| {
+            let builder = std::thread::Builder::new().name("delay-probe".to_owned());
+            builder.spawn_scoped(scope, move || walk_one(index)).ok()
+        };
+        let started: Vec<_> = (0..connections).map(start).collect();
+        let mut probed = Probed::default();
+        for walking in started {
+            let walked = walking.and_then(|thread| thread.join().ok());
+            let (samples, lost) = walked.unwrap_or_else(|| (Vec::new(), rounds as u64));
+            probed.samples_ns.extend(samples);
+            probed.lost += lost;
+        }
+        probed
+    })
 }
 
-async fn walk(address: SocketAddr, rounds: usize, patience: Duration, samples: &mut Vec<u64>) -> io::Result<()> {
-    let mut stream = tokio::time::timeout(patience, tokio::net::TcpStream::connect(address)).await??;
+/// The round trips of one connection. A random `pause` precedes each, the sequence of which `seed` decides.
+fn walk(
+    address: SocketAddr,
+    (seed, pause): (u64, Duration),
+    rounds: usize,
+    patience: Duration,
+    samples: &mut Vec<u64>,
+) -> io::Result<()> {
+    let mut rng = Pcg64Mcg::seed_from_u64(seed);
+    let mut stream = TcpStream::connect_timeout(&address, patience)?;
     stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(patience))?;
     let mut probe = [0u8; SIZE];
     for _ in 0..rounds {
+        std::thread::sleep(pause.mul_f64(rng.random()));
         let start = Instant::now();
-        stream.write_all(&probe).await?;
-        tokio::time::timeout(patience, stream.read_exact(&mut probe)).await??;
+        stream.write_all(&probe)?;
+        stream.read_exact(&mut probe)?;
         samples.push(start.elapsed().as_nanos() as u64);
     }
     Ok(())

@@ -354,8 +354,12 @@ async fn probe_echo(
     let addresses = addresses_of(&[peers.to_vec()]).await.concat();
     for address in &addresses {
         let address = std::net::SocketAddr::new(*address, port);
-        if probe::round_trips(address, 1, 1, patience).await.lost == 0 {
-            return Ok(probe::round_trips(address, connections.clamp(1, 1000), rounds, patience).await);
+        let measure = move || {
+            let answers = probe::round_trips(address, 1, 1, patience).lost == 0;
+            answers.then(|| probe::round_trips(address, connections.clamp(1, 1000), rounds, patience))
+        };
+        if let Ok(Some(probed)) = tokio::task::spawn_blocking(measure).await {
+            return Ok(probed);
         }
     }
     let place = format!("{} port {port}", peers.join(", "));
