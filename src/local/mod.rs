@@ -26,8 +26,8 @@ pub const TOOL: &str = "dev.maestro.tool";
 pub const DEPLOYMENT: &str = "dev.maestro.deployment";
 /// Label of a helper that delays a service's traffic; its value is the project that it belongs to.
 pub const DELAY: &str = "dev.maestro.delay";
-/// The image of such a helper: this very binary.
-pub const HELPER_IMAGE: &str = concat!("maestro-delay:", env!("CARGO_PKG_VERSION"));
+/// The image of such a helper, without its tag: each build of this program has its own, named after its content.
+pub const HELPER_IMAGE: &str = "maestro-delay";
 /// Label with the app's name.
 pub const APP: &str = "dev.maestro.app";
 /// Label with the deployment's tag.

@@ -16,11 +16,11 @@ use crate::delay::spec::Spec;
 use crate::delay::{Backend, Matrix, Pair, Schedule};
 use crate::error::{Exit, Plain, Result};
 use crate::execute::docker::Engine;
-use crate::execute::local::ensure_own_image;
+use crate::execute::local::ensure_helper;
 use crate::execute::until_interrupted;
 use crate::experiment::TargetName;
 use crate::inventory::{Host, Role};
-use crate::local::{DEPLOYMENT, HELPER_IMAGE, SERVICE};
+use crate::local::{DEPLOYMENT, SERVICE};
 use crate::store::{DelayRecord, Deployment, read_yaml};
 use crate::target::Runtime;
 use crate::ui;
@@ -110,14 +110,15 @@ pub(crate) fn standing(deployment: &Deployment) -> Option<serde_json::Value> {
 
 async fn bring_about(order: &Order, current: &Current, sites: &[Site]) -> Result<Vec<Obtained>> {
     let places = find_all(current, sites, &order.pairs).await?;
+    let mut image = String::new();
     for site in sites {
         if places.values().any(|place| place.host == site.host) {
-            ui::detail(format_args!("{}: image {HELPER_IMAGE}", site.host));
-            ensure_own_image(&site.engine, HELPER_IMAGE, false).await?;
+            image = ensure_helper(&site.engine).await?;
+            ui::detail(format_args!("{}: image {image}", site.host));
         }
     }
     tokio::select! {
-        obtained = enact::put(order, &places, HELPER_IMAGE) => obtained,
+        obtained = enact::put(order, &places, &image) => obtained,
         () = until_interrupted() => {
             // The engine may still be starting what it was asked for.
             loop {

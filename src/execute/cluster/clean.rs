@@ -9,6 +9,7 @@ use crate::cluster::{JOINED, MAESTRO, SHIPPED, TOOL};
 use crate::error::{Exit, Plain, Result};
 use crate::execute::Outcome;
 use crate::execute::docker::Engine;
+use crate::execute::local::remove_helpers;
 use crate::execute::ssh::{Exec, local_facts};
 use crate::inventory::Role;
 use crate::swarm::{NAMESPACE, NODE_LABEL};
@@ -167,6 +168,7 @@ pub(super) async fn no_images(hosts: &Hosts, unused: &[String]) -> Result<Outcom
                     Err(error) => return Err(error.into()),
                 }
             }
+            remove_helpers(&engine).await?;
             let script = "rm -rf -- .maestro/images \"$1\" \"$1\".*.part; rmdir .maestro/bin .maestro 2>/dev/null; :";
             let remote = hosts.remote(&name)?;
             remote.run_ok(&Exec::script(script, &[&tool])).await?;

@@ -5,7 +5,7 @@ use std::io;
 
 use bollard::models::CreateImageInfo;
 use bollard::query_parameters::{
-    BuildImageOptions, CreateImageOptions, ImportImageOptions, RemoveImageOptions, TagImageOptions,
+    BuildImageOptions, CreateImageOptions, ImportImageOptions, ListImagesOptions, RemoveImageOptions, TagImageOptions,
 };
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
@@ -109,6 +109,21 @@ impl Engine {
             Err(e) if e.is_not_found() => Ok(None),
             Err(e) => Err(e),
         }
+    }
+
+    /// The names of the images of `repository` that carry `label`, sorted.
+    ///
+    /// # Errors
+    /// [`DockerError::NoEngine`] and the like.
+    pub async fn images_of(&self, repository: &str, label: &str) -> Result<Vec<String>, DockerError> {
+        let filters = [("reference", repository), ("label", label)];
+        let filters = filters.map(|(name, value)| (name.to_owned(), vec![value.to_owned()]));
+        let options = ListImagesOptions { filters: Some(HashMap::from(filters)), ..Default::default() };
+        let listed = self.api.list_images(Some(options)).await.map_err(|e| self.fault("list images", e))?;
+        let mut names: Vec<String> = listed.into_iter().flat_map(|image| image.repo_tags).collect();
+        names.retain(|name| split_tag(name).0 == repository);
+        names.sort_unstable();
+        Ok(names)
     }
 
     /// What the registry says about `name`, without pulling anything.

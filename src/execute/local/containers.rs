@@ -11,11 +11,11 @@ use indexmap::IndexMap;
 
 use super::LocalError;
 use super::body::{body, endpoint, port_bindings};
-use super::images::made_from;
+use super::images::{made_from, remove_helpers};
 use crate::compose::{self, Condition};
 use crate::error::Result;
 use crate::execute::docker::{DockerError, Engine};
-use crate::local::{APP, CONFIG_HASH, ContainerSpec, DELAY, DEPLOYMENT, TOOL, WORKING_DIR};
+use crate::local::{APP, CONFIG_HASH, ContainerSpec, DELAY, DEPLOYMENT, HELPER_IMAGE, TOOL, WORKING_DIR};
 use crate::ui;
 use crate::wait::{Look, until};
 
@@ -227,6 +227,10 @@ pub(super) async fn remove_project(engine: &Engine, project: &str, images: &[Str
     }
     remove_places(engine, project).await?;
     for image in images {
+        if image == HELPER_IMAGE {
+            remove_helpers(engine).await?;
+            continue;
+        }
         if made_from(engine, image).await?.is_none() {
             continue;
         }

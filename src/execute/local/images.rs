@@ -11,6 +11,7 @@ use super::tree::Tree;
 use crate::error::Result;
 use crate::execute::docker::Engine;
 use crate::execute::docker::feed::feed;
+use crate::local::HELPER_IMAGE;
 use crate::ui;
 
 /// Label of every image made here; its value says from what.
@@ -20,14 +21,51 @@ pub(super) const MADE_FROM: &str = "dev.maestro.made-from";
 ///
 /// # Errors
 /// [`LocalError::Tree`], and what the engine refuses.
-pub(crate) async fn ensure_own(engine: &Engine, tag: &str, again: bool) -> Result<bool> {
-    let binary = std::env::var_os("MINI_EXE")
-        .map_or_else(std::env::current_exe, |e| Ok(e.into()))
-        .map_err(|source| LocalError::Tree { image: tag.to_owned(), source })?;
-    let hashed = binary.clone();
+pub(super) async fn ensure_own(engine: &Engine, tag: &str, again: bool) -> Result<bool> {
+    let (binary, from) = own(tag).await?;
+    make_own(engine, tag, binary, &from, again).await
+}
+
+/// Makes sure that the engine has the delay helper's image of this very build, and gives its name: another build's has
+/// another one, so that neither takes the other's place.
+///
+/// # Errors
+/// As [`ensure_own`].
+pub(crate) async fn ensure_helper(engine: &Engine) -> Result<String> {
+    let (binary, from) = own(HELPER_IMAGE).await?;
+    let tag = format!("{HELPER_IMAGE}:{}", from.get(..16).unwrap_or(&from));
+    make_own(engine, &tag, binary, &from, false).await?;
+    Ok(tag)
+}
+
+/// Removes the delay helpers' images, whichever build made them, unless a helper runs from them.
+///
+/// # Errors
+/// What the engine refuses.
+pub(crate) async fn remove_helpers(engine: &Engine) -> Result<()> {
+    for tag in engine.images_of(HELPER_IMAGE, MADE_FROM).await? {
+        match engine.remove_image(&tag).await {
+            Ok(true) => ui::detail(format_args!("removed image {tag}")),
+            Ok(false) => {}
+            Err(error) if error.is_conflict() => ui::detail(format_args!("image `{tag}` stays: {error}")),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// This very binary and its hash, for image `tag`.
+async fn own(tag: &str) -> Result<(PathBuf, String)> {
     let failed = |source| LocalError::Tree { image: tag.to_owned(), source };
+    let binary = std::env::var_os("MINI_EXE").map_or_else(std::env::current_exe, |e| Ok(e.into())).map_err(failed)?;
+    let hashed = binary.clone();
     let from = blocking(move || sha256(&hashed)).await.map_err(failed)?;
-    if !again && made_from(engine, tag).await?.as_deref() == Some(from.as_str()) {
+    Ok((binary, from))
+}
+
+async fn make_own(engine: &Engine, tag: &str, binary: PathBuf, from: &str, again: bool) -> Result<bool> {
+    let failed = |source| LocalError::Tree { image: tag.to_owned(), source };
+    if !again && made_from(engine, tag).await?.as_deref() == Some(from) {
         return Ok(false);
     }
     let tree = blocking(move || own_tree(&binary)).await.map_err(failed)?;

@@ -21,7 +21,7 @@ use crate::error::{Exit, Fault, Result};
 use crate::local::ContainerStep;
 use crate::ui;
 
-pub(crate) use images::ensure_own as ensure_own_image;
+pub(crate) use images::{ensure_helper, remove_helpers};
 pub use logs::{Running, logs, post_sizes, running};
 pub use ready::host_of;
 
