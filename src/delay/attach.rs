@@ -117,7 +117,8 @@ impl Attached {
         let argv = ["/maestro", "delay-helper", "ask", "--dir", DIR, &text];
         let output = self.engine.exec(&self.name, &argv).await?;
         if output.code != 0 {
-            let line = output.stderr.lines().next().unwrap_or_default();
+            // A helper that was killed takes what asks on its behalf with it, which then says nothing.
+            let line = output.stderr.lines().next().unwrap_or("the delay helper went away while it was asked");
             let message = format!("{} ({})", line.trim_start_matches("maestro: "), self.service);
             return Err(DelayError::Helper { message, exit: output.code as i32 }.into());
         }

@@ -213,10 +213,11 @@ fn directions_rates_and_several_pairs(bench: &Deployed) {
     assert_eq!(slow["asked"], "5 ms, 8 Mbit/s");
     // 1 MB at 8 Mbit/s is a second's worth; the replica has it all at last.
     let value = "x".repeat(100_000);
-    (0..10).for_each(|key| drop(bench.redis(ORIGIN, &format!("set rate:{key} {value}"))));
     let started = std::time::Instant::now();
+    (0..10).for_each(|key| drop(bench.redis(ORIGIN, &format!("set rate:{key} {value}"))));
     wait_for("the slow stream", 60, || bench.redis(REPLICA, "strlen rate:9").starts_with("100000").then_some(()));
-    eprintln!("the last of 1 MB at 8 Mbit/s was there {:?} after it was written", started.elapsed());
+    let took = started.elapsed().as_secs_f64();
+    assert!(took > 1.0, "1 MB at 8 Mbit/s was there after {took:.2} s");
 
     bench.session.write(
         "matrix.yml",
@@ -257,6 +258,7 @@ async fn whoever_is_killed_the_delay_ends_with_its_lease() {
     interrupted(&bench);
     maestro_killed(&bench);
     helper_killed(&bench);
+    helper_killed_before_the_proof(&bench);
     peer_restarted(&bench);
     container_killed(&bench);
     bench.ok("clean");
@@ -319,6 +321,35 @@ fn helper_killed(bench: &Deployed) {
     let after = bench.helper(REPLICA, |status| status["restarts"] == 1 && status["rules"][0].is_object());
     assert_eq!(after["status"]["rules"][0]["from_peer"], "30 ms", "{after}");
     wait_for("replication", 30, || bench.replicates().then_some(()));
+}
+
+/// While the command still measures: it says that the helper is gone or goes on with the one that took its place, and
+/// what it leaves is what it says.
+fn helper_killed_before_the_proof(bench: &Deployed) {
+    bench.ok("delay --off");
+    for moment in ["the helper's start", "its rule"] {
+        let mut delay = bench.command("delay -d 30 --lease 600");
+        let delay = delay.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        wait_for("a helper", 60, || (bench.helpers(false) == 2).then_some(()));
+        if moment == "its rule" {
+            wait_for("a rule", 60, || bench.run("delay --show --json").stdout.contains("\"from_peer\"").then_some(()));
+        }
+        let one = format!("label=dev.maestro.delay={}", bench.project);
+        let service = format!("label=dev.maestro.delay.service={REPLICA}");
+        let name = docker(&["ps", "-q", "--filter", &one, "--filter", &service]);
+        kill_main_process(name.trim());
+        let done: Done = delay.wait_with_output().unwrap().into();
+        match done.code {
+            0 => assert_eq!(bench.helper(REPLICA, |_| true)["status"]["rules"][0]["from_peer"], "30 ms"),
+            3 | 4 => assert_eq!(bench.helpers(true), 0, "{}", done.stderr),
+            code => panic!("killed at {moment}: {code} {}", done.stderr),
+        }
+        eprintln!("killed at {moment}: {} {}", done.code, done.stderr.lines().last().unwrap_or_default());
+        bench.ok("delay --off");
+        assert_eq!(bench.helpers(true), 0);
+        wait_for("replication", 30, || bench.replicates().then_some(()));
+    }
+    bench.delayed("-d 30 --lease 600");
 }
 
 /// The origin's store comes back with another address: the rule follows it, and a run during that is void.

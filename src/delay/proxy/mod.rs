@@ -331,6 +331,55 @@ mod tests {
         assert_eq!(&one, b"a");
     }
 
+    /// Two streams of 1 MB each through one rate of 10 MB/s: how many bytes had arrived when, in order.
+    fn arrivals_at_a_rate() -> Vec<(Duration, usize)> {
+        const EACH: usize = 1_000_000;
+        let asked = Asked { delay_ms: 5.0, rate_mbit: Some(80.0), ..Asked::default() };
+        let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let specs = Specs { from_peer: Spec::check(asked).unwrap(), to_peer: Spec::zero() };
+        let (_proxy, address) = in_front_of(server.local_addr().unwrap(), specs);
+        let start = Instant::now();
+        let read = |mut client: TcpStream| {
+            let (mut seen, mut buffer) = (Vec::new(), vec![0; 1 << 16]);
+            loop {
+                match client.read(&mut buffer).unwrap() {
+                    0 => return seen,
+                    length => seen.push((start.elapsed(), length)),
+                }
+            }
+        };
+        let mut arrivals = std::thread::scope(|scope| {
+            let readers = [0, 1].map(|_| {
+                let client = TcpStream::connect(address).unwrap();
+                let (mut served, _) = server.accept().unwrap();
+                scope.spawn(move || served.write_all(&vec![1; EACH]).unwrap());
+                scope.spawn(move || read(client))
+            });
+            readers.map(|reader| reader.join().unwrap()).concat()
+        });
+        arrivals.sort_unstable();
+        assert_eq!(arrivals.iter().map(|(_, length)| length).sum::<usize>(), 2 * EACH);
+        arrivals
+    }
+
+    /// Other work on the machine can make bytes late and never early: none may be early in any attempt, and in one of a
+    /// few they are not late either.
+    #[test]
+    fn a_rate_is_kept_at_every_moment_by_all_streams_together() {
+        let in_time = (0..8).any(|_| {
+            let mut arrived = 0;
+            let arrivals = arrivals_at_a_rate();
+            for (after, length) in &arrivals {
+                arrived += length;
+                let due = Duration::from_secs_f64(arrived as f64 / 10e6) + Duration::from_millis(5);
+                assert!(*after >= due, "{arrived} bytes had arrived after {after:?}, not {due:?}");
+            }
+            let whole = arrivals[arrivals.len() - 1].0;
+            whole < Duration::from_millis(225)
+        });
+        assert!(in_time, "2 MB at 10 MB/s never took less than 225 ms");
+    }
+
     #[test]
     fn many_connections_come_and_go() {
         let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
