@@ -39,6 +39,8 @@ pub struct Thing {
     pub zone: Option<String>,
     /// Whose it is.
     pub ownership: Ownership,
+    /// What tells its deployment from one of the same tag in another root; empty where that is not labelled.
+    pub uid: String,
     /// A newer image of the same owner has taken its place.
     pub superseded: bool,
 }
@@ -78,8 +80,8 @@ pub struct Question {
     pub now: Timestamp,
     /// The caller, as the owner label has it.
     pub owner: String,
-    /// Deployments of the caller that are known to be half made, as the deployment label has them.
-    pub half_made: BTreeSet<String>,
+    /// Deployments of the caller that are known to be half made, as the deployment label has them, with their uid.
+    pub half_made: BTreeSet<(String, String)>,
     /// Everything of the caller's, in use or not.
     pub all: bool,
 }
@@ -88,7 +90,7 @@ impl Question {
     /// Why `thing` may go; `None` when it stays.
     pub fn reason(&self, thing: &Thing) -> Option<Reason> {
         let mine = thing.ownership.owner == self.owner;
-        let half_made = self.half_made.contains(&thing.ownership.deployment);
+        let half_made = self.half_made.contains(&(thing.ownership.deployment.clone(), thing.uid.clone()));
         match thing.kind {
             _ if thing.ownership.expired(self.now) => Some(Reason::Expired),
             _ if !mine => None,
@@ -108,7 +110,7 @@ mod tests {
     fn thing(kind: Kind, owner: &str, deployment: &str, expiry: i64) -> Thing {
         let expiry = Timestamp::from_second(expiry).unwrap();
         let ownership = Ownership { deployment: deployment.into(), owner: owner.into(), expiry };
-        Thing { kind, name: "x".into(), zone: None, ownership, superseded: false }
+        Thing { kind, name: "x".into(), zone: None, ownership, uid: "u".into(), superseded: false }
     }
 
     #[test]
@@ -116,13 +118,14 @@ mod tests {
         let question = |all| Question {
             now: Timestamp::from_second(1000).unwrap(),
             owner: "ada".into(),
-            half_made: BTreeSet::from(["broken".to_owned()]),
+            half_made: BTreeSet::from([("broken".to_owned(), "u".to_owned())]),
             all,
         };
         let reason = |thing: &Thing| question(false).reason(thing);
         assert_eq!(reason(&thing(Kind::Machine, "bob", "d", 1000)), Some(Reason::Expired));
         assert_eq!(reason(&thing(Kind::Machine, "bob", "broken", 1001)), None);
         assert_eq!(reason(&thing(Kind::Machine, "ada", "broken", 1001)), Some(Reason::HalfMade));
+        assert_eq!(reason(&Thing { uid: "v".into(), ..thing(Kind::Machine, "ada", "broken", 1001) }), None);
         assert_eq!(reason(&thing(Kind::Machine, "ada", "d", 1001)), None);
         assert_eq!(reason(&thing(Kind::Disk, "ada", "d", 1001)), Some(Reason::Unattached));
         assert_eq!(reason(&thing(Kind::Disk, "bob", "d", 1001)), None);

@@ -22,6 +22,8 @@ pub const OWNER: &str = "owner";
 pub const EXPIRY: &str = "expiry";
 /// Label key: manager, node or client.
 pub const ROLE: &str = "role";
+/// Label key: what tells deployments of the same tag in different roots apart.
+pub const UID: &str = "uid";
 /// Value of [`TOOL`].
 pub const MAESTRO: &str = "maestro";
 

@@ -24,6 +24,9 @@ pub struct Site {
     /// Zone of the machine that `build` images.
     #[serde(default = "us_central")]
     pub build_zone: String,
+    /// Longest time that making the base image may take, minutes.
+    #[serde(default = "thirty")]
+    pub build_minutes: f64,
     /// Artifact Registry repository (`REGION-docker.pkg.dev/PROJECT/REPOSITORY`); without it images travel over SSH.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registry: Option<String>,
@@ -62,6 +65,9 @@ fn us_central() -> String {
 fn default_network() -> String {
     "default".into()
 }
+fn thirty() -> f64 {
+    30.0
+}
 fn twelve() -> f64 {
     12.0
 }
@@ -92,8 +98,20 @@ impl Site {
         if let Some(range) = self.source_ranges.iter().find(|range| !is_cidr(range)) {
             return Some(format!("source_ranges: `{range}` is not of the form A.B.C.D/N"));
         }
+        if !(0.0..=600.0).contains(&self.build_minutes) || self.build_minutes == 0.0 {
+            return Some(format!("build_minutes: {} is outside 0 .. 600", self.build_minutes));
+        }
+        if let Some(registry) = self.registry.as_deref().filter(|registry| !is_registry(registry)) {
+            return Some(format!("registry: `{}` is not of the form HOST/PROJECT/REPOSITORY", registry.escape_debug()));
+        }
         self.ttl().err()
     }
+}
+
+/// Whether `text` can be a repository of a registry; it becomes part of a script.
+fn is_registry(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '/' | ':');
+    text.contains('/') && !text.starts_with(['/', '-']) && text.chars().all(plain)
 }
 
 /// Whether `text` is an address block: `192.0.2.0/24`, `2001:db8::/32`.
@@ -123,5 +141,7 @@ mod tests {
         assert!(parse("project_id: My Project\n").contains("project_id"));
         assert!(parse("project_id: p\nsource_ranges: [everywhere]\n").contains("everywhere"));
         assert!(parse("project_id: p\nttl_hours: 0\n").contains("ttl_hours"));
+        assert!(parse("project_id: p\nbuild_minutes: 0\n").contains("build_minutes"));
+        assert!(parse("project_id: p\nregistry: \"a/b'; reboot; '\"\n").contains("HOST/PROJECT/REPOSITORY"));
     }
 }

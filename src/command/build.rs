@@ -6,6 +6,7 @@ use indexmap::IndexMap;
 
 use crate::Context;
 use crate::app::{App, Bundle};
+use crate::command::base_image::BaseImage;
 use crate::command::{Selection, compose_file};
 use crate::compose::File;
 use crate::error::{Plain, Result};
@@ -49,14 +50,19 @@ pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
     let lock = Lock::read(&path)?;
     let locked = if request.locked { Some(lock.of(app.name, &path)?) } else { None };
     let work = work(context, &request, app, &file, locked)?;
+    let base = if target == TargetName::Gcp { Some(BaseImage::of(context, &work.shipped)?) } else { None };
     if let Some(locked) = locked {
         not_locked(&work.images, locked)?;
     }
     if context.dry_run {
         print_plan(&work, &request);
+        base.iter().for_each(|base| ui::out_raw(base.to_string()));
         return Ok(());
     }
     let _lock = context.store.lock("build")?;
+    if let (Some(base), true) = (&base, request.skip_images) {
+        return base.make(context).await;
+    }
     if !request.skip_images {
         carry_out(&Live, &work.plan).await?;
     }
@@ -70,7 +76,10 @@ pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
     if let Some(dir) = &request.save {
         save(&engine, app, &work.shipped, &context.store.resolve(dir)).await?;
     }
-    Ok(())
+    match base {
+        Some(base) => base.make(context).await,
+        None => Ok(()),
+    }
 }
 
 fn work(

@@ -1,5 +1,7 @@
 //! `maestro doctor`: one table per target of what is there, what is missing, and the command that mends it.
 
+mod gcp;
+
 use std::path::PathBuf;
 
 use serde_json::json;
@@ -38,7 +40,7 @@ pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
         TargetName::Embedded => findings.extend(embedded(context, current.as_ref())),
         TargetName::Local => findings.extend(local(context, &request, app, current.as_ref()).await),
         TargetName::Gsd => findings.extend(cluster(context, &request, app, current.as_ref()).await),
-        TargetName::Gcp => {}
+        TargetName::Gcp => findings.extend(gcp::look(context, &request, app, current.as_ref()).await),
     }
     show(context, &findings);
     verdict(target, &findings)

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use crate::Context;
-use crate::cloud::label_value;
 use crate::cloud::leftover::{Kind, Question, Reason, Thing};
+use crate::cloud::{UID, label_value};
 use crate::command::{Selection, gcp, hosts};
 use crate::error::{Exit, Plain, Result};
 use crate::execute::gce::Gce;
@@ -66,7 +66,8 @@ fn all_flag(request: &Request) -> &'static str {
 fn question(context: &Context, all: bool) -> Result<Question> {
     let deployments = context.store.deployments(TargetName::Gcp)?;
     let half_made = deployments.iter().filter(|deployment| hosts::facts(deployment).is_none());
-    let half_made: BTreeSet<String> = half_made.map(|deployment| label_value(&deployment.tag)).collect();
+    let half_made: BTreeSet<(String, String)> =
+        half_made.map(|deployment| (label_value(&deployment.tag), deployment.uid().to_owned())).collect();
     Ok(Question { now: Timestamp::now(), owner: gcp::owner(), half_made, all })
 }
 
@@ -76,13 +77,13 @@ async fn look(gce: &Gce, question: &Question) -> Result<Vec<(Thing, Option<Reaso
     let mut things = Vec::new();
     for vm in machines {
         let Some(ownership) = vm.ownership() else { continue };
-        let zone = Some(vm.zone);
-        things.push(Thing { kind: Kind::Machine, name: vm.name, zone, ownership, superseded: false });
+        let (zone, uid) = (Some(vm.zone), uid(&vm.labels));
+        things.push(Thing { kind: Kind::Machine, name: vm.name, zone, ownership, uid, superseded: false });
     }
     for disk in disks.into_iter().filter(|disk| !disk.attached) {
         let Some(ownership) = disk.ownership() else { continue };
-        let zone = Some(disk.zone);
-        things.push(Thing { kind: Kind::Disk, name: disk.name, zone, ownership, superseded: false });
+        let (zone, uid) = (Some(disk.zone), uid(&disk.labels));
+        things.push(Thing { kind: Kind::Disk, name: disk.name, zone, ownership, uid, superseded: false });
     }
     let mut newest: BTreeMap<(String, String), String> = BTreeMap::new();
     let family = |image: &crate::execute::gce::Image| {
@@ -96,13 +97,27 @@ async fn look(gce: &Gce, question: &Question) -> Result<Vec<(Thing, Option<Reaso
     for image in images {
         let (Some(ownership), Some(key)) = (image.ownership(), family(&image)) else { continue };
         let superseded = newest.get(&key).is_some_and(|newest| *newest > image.created);
-        things.push(Thing { kind: Kind::Image, name: image.name, zone: None, ownership, superseded });
+        let uid = uid(&image.labels);
+        things.push(Thing { kind: Kind::Image, name: image.name, zone: None, ownership, uid, superseded });
     }
     Ok(things
         .into_iter()
         .map(|thing| (question.reason(&thing), thing))
         .map(|(reason, thing)| (thing, reason))
         .collect())
+}
+
+fn uid(labels: &BTreeMap<String, String>) -> String {
+    labels.get(UID).cloned().unwrap_or_default()
+}
+
+/// How many things `gc` would take, for a look at the project.
+///
+/// # Errors
+/// What the API or the records say.
+pub(crate) async fn leftovers(context: &Context, gce: &Gce) -> Result<usize> {
+    let rows = look(gce, &question(context, false)?).await?;
+    Ok(rows.iter().filter(|(_, reason)| reason.is_some()).count())
 }
 
 /// Deletes side by side; machines first, because they have disks.

@@ -7,9 +7,10 @@ use crate::cloud::label_value;
 use crate::cloud::site::Site;
 use crate::command::Selection;
 use crate::error::{Plain, Result};
-use crate::execute::gce::{Access, Gce};
+use crate::execute::docker::Login;
+use crate::execute::gce::{Access, Gce, access_token};
 use crate::experiment::TargetName;
-use crate::store::{StoreError, parse_yaml, read_json};
+use crate::store::{StoreError, parse_yaml, read_json, read_text};
 
 /// Variable that names another base URL of the API (tests); no credentials are sent there.
 const ENDPOINT: &str = "MAESTRO_GCE_ENDPOINT";
@@ -62,8 +63,28 @@ pub(crate) async fn connect(context: &Context, site: &Site) -> Result<Gce> {
         Err(StoreError::Missing(_)) => None,
         Err(error) => return Err(error.into()),
     };
-    let endpoint = std::env::var(ENDPOINT).ok().filter(|endpoint| !endpoint.is_empty());
-    Gce::connect(&Access { project: site.project_id.clone(), endpoint, key, patience: PATIENCE }).await
+    Gce::connect(&Access { project: site.project_id.clone(), endpoint: endpoint(), key, patience: PATIENCE }).await
+}
+
+/// Who pushes to the site's registry: the service account's key, else the application-default credentials; nobody where
+/// another endpoint than Google's is used.
+///
+/// # Errors
+/// Exit code 2 when the credentials cannot be used.
+pub(crate) async fn registry_login(context: &Context) -> Result<Option<Login>> {
+    if endpoint().is_some() {
+        return Ok(None);
+    }
+    let login = |user: &str, secret| Some(Login { user: user.to_owned(), secret });
+    match read_text(&context.store.resolve(KEY)) {
+        Ok(key) => Ok(login("_json_key", key)),
+        Err(StoreError::Missing(_)) => Ok(login("oauth2accesstoken", access_token().await?)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn endpoint() -> Option<String> {
+    std::env::var(ENDPOINT).ok().filter(|endpoint| !endpoint.is_empty())
 }
 
 /// The caller, as the owner label has it: user and machine, so that two people called `root` are told apart.

@@ -1,5 +1,6 @@
 //! One file per subcommand; each is a short story that names its stages and leaves the mechanics to the rooms.
 
+pub(crate) mod base_image;
 pub(crate) mod build;
 pub(crate) mod bundle;
 pub(crate) mod clean;

@@ -1,5 +1,8 @@
 //! Compute Engine on loopback: the REST calls that maestro uses, with the documented error bodies, slow operations and
-//! faults on demand. It checks every machine it is asked for: no labels or no time limit is a violation.
+//! faults on demand. It checks what it is asked for: a machine without labels or without a time limit is a violation, and
+//! so is a change without a request id or a body with fields of other types than documented.
+
+mod resources;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -11,6 +14,8 @@ use axum::extract::State;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
+
+use resources::{aggregated, filtered};
 
 /// How many entries a page of a list holds.
 const PAGE: usize = 2;
@@ -65,7 +70,11 @@ enum Effect {
 }
 
 struct Inner {
+    project: String,
     instances: BTreeMap<(String, String), Value>,
+    disks: BTreeMap<(String, String), Value>,
+    console: String,
+    hangs: bool,
     images: BTreeMap<String, Value>,
     firewalls: BTreeMap<String, Value>,
     operations: HashMap<String, Operation>,
@@ -83,7 +92,11 @@ impl Emulator {
     /// Starts one on a free port of loopback.
     pub fn start(machines: Box<dyn Machines>) -> Emulator {
         let inner = Arc::new(Mutex::new(Inner {
+            project: "p".into(),
             instances: BTreeMap::new(),
+            disks: BTreeMap::new(),
+            console: "maestro-base: starting\n".into(),
+            hangs: false,
             images: BTreeMap::new(),
             firewalls: BTreeMap::new(),
             operations: HashMap::new(),
@@ -141,10 +154,11 @@ impl Emulator {
         self.inner().instances.keys().find(|(_, n)| n == name).map(|(zone, _)| zone.clone())
     }
 
-    /// Names of images and firewall rules that are there.
+    /// Names of images, firewall rules and disks that are there.
     pub fn leftovers(&self) -> Vec<String> {
         let inner = self.inner();
-        inner.images.keys().chain(inner.firewalls.keys()).cloned().collect()
+        let disks = inner.disks.keys().map(|(_, name)| name);
+        inner.images.keys().chain(inner.firewalls.keys()).chain(disks).cloned().collect()
     }
 
     /// Every request so far: `METHOD path` and body.
@@ -179,12 +193,25 @@ async fn answer(State(inner): State<Arc<Mutex<Inner>>>, method: Method, uri: Uri
             return (StatusCode::from_u16(status).expect("a status"), [("content-type", "text/html")], page)
                 .into_response();
         }
+        if reason == "truncated" {
+            let cut = "{\"kind\": \"compute#image\", \"name\": \"x\", \"labels\": {\"tool";
+            return (StatusCode::from_u16(status).expect("a status"), [("content-type", "application/json")], cut)
+                .into_response();
+        }
         return failure(status, &reason, &format!("{reason} (injected)"));
     }
     let Some(rest) = path.strip_prefix("/compute/v1/projects/") else {
         return failure(404, "notFound", "no such path");
     };
     let parts: Vec<&str> = rest.split('/').skip(1).collect();
+    let foreign = rest.split('/').next() != Some(inner.project.as_str());
+    inner.check_request(&method, &parts, &query, &body);
+    if let (true, ["global", "images", "family", family]) = (foreign, parts.as_slice()) {
+        return inner.public_family(family);
+    }
+    if foreign {
+        return failure(403, "forbidden", "Required permission for another project");
+    }
     inner.route(&method, &parts, &query, &body)
 }
 
@@ -234,19 +261,25 @@ impl Inner {
             ("POST", ["zones", zone, "instances", name, "start"]) => self.change(zone, name, Effect::Run),
             ("POST", ["zones", zone, "instances", name, "stop"]) => self.change(zone, name, Effect::Stop),
             ("POST", ["zones", zone, "instances", name, "setLabels"]) => self.set_labels(zone, name, body),
-            ("GET", ["aggregated", "instances"]) => return reply(200, &self.aggregated(query)),
+            ("POST", ["zones", zone, "instances", name, "setScheduling"]) => self.set_scheduling(zone, name, body),
+            ("GET", ["zones", zone, "instances", name, "serialPort"]) => self.serial_port(zone, name),
+            ("GET", ["aggregated", "instances"]) => {
+                return reply(200, &aggregated(&self.instances, "instances", query));
+            }
+            ("GET", ["aggregated", "disks"]) => return reply(200, &aggregated(&self.disks, "disks", query)),
+            ("DELETE", ["zones", zone, "disks", name]) => self.remove_disk(zone, name),
             ("GET", ["zones", _, "operations", name])
             | ("POST", ["zones", _, "operations", name, "wait"])
             | ("GET", ["global", "operations", name])
             | ("POST", ["global", "operations", name, "wait"]) => return self.poll(name),
-            ("GET", ["global", "images", "family", family]) => {
-                Ok(json!({"name": format!("{family}-v20261001"), "family": family, "status": "READY"}))
-            }
+            ("GET", ["global", "images"]) => return reply(200, &page(&filtered(&self.images, query), query)),
+            ("GET", ["global", "images", "family", family]) => self.newest_of(family),
             ("GET", ["global", "images", name]) => found(self.images.get(*name), "image", name),
-            ("POST", ["global", "images"]) => self.put(body, |inner| &mut inner.images),
+            ("POST", ["global", "images"]) => self.make_image(body),
             ("DELETE", ["global", "images", name]) => self.remove(name, |inner| &mut inner.images),
             ("GET", ["global", "firewalls"]) => return reply(200, &page(&self.firewalls, query)),
             ("POST", ["global", "firewalls"]) => self.put(body, |inner| &mut inner.firewalls),
+            ("PUT", ["global", "firewalls", name]) => self.replace_firewall(name, body),
             ("DELETE", ["global", "firewalls", name]) => self.remove(name, |inner| &mut inner.firewalls),
             ("GET", ["regions", name]) => Ok(self.region(name)),
             _ => Err((404, "notFound", format!("no such method: {method} {}", parts.join("/")))),
@@ -296,7 +329,8 @@ impl Inner {
             Effect::Run(zone, name) => self.set_status(&zone, &name, "RUNNING"),
             Effect::Stop(zone, name) => self.set_status(&zone, &name, "TERMINATED"),
             Effect::Remove(zone, name) => {
-                self.instances.remove(&(zone, name.clone()));
+                self.instances.remove(&(zone.clone(), name.clone()));
+                self.disks.remove(&(zone, name.clone()));
                 self.machines.delete(&name);
             }
         }
@@ -305,17 +339,14 @@ impl Inner {
     fn set_status(&mut self, zone: &str, name: &str, status: &str) {
         if let Some(instance) = self.instances.get_mut(&(zone.to_owned(), name.to_owned())) {
             instance["status"] = json!(status);
+            resources::set_end(instance);
         }
     }
 
     fn insert(&mut self, zone: &str, body: &Value) -> Result<Value, (u16, &'static str, String)> {
         let name = body["name"].as_str().unwrap_or_default().to_owned();
         let key = (zone.to_owned(), name.clone());
-        for label in ["tool", "deployment", "owner", "expiry"] {
-            if body["labels"][label].as_str().unwrap_or_default().is_empty() {
-                self.violations.push(format!("{name}: no label `{label}`"));
-            }
-        }
+        self.check_labels(body);
         let ttl = body["scheduling"]["maxRunDuration"]["seconds"].as_str().and_then(|s| s.parse::<u64>().ok());
         if ttl.is_none() || body["scheduling"]["instanceTerminationAction"] != "DELETE" {
             self.violations.push(format!("{name}: no time limit with DELETE"));
@@ -344,11 +375,13 @@ impl Inner {
         instance["labelFingerprint"] = json!("AAAA");
         instance["networkInterfaces"][0]["networkIP"] = json!(internal);
         instance["networkInterfaces"][0]["accessConfigs"][0]["natIP"] = json!(external);
+        self.disks.insert(key.clone(), resources::boot_disk(body, zone, &name));
         self.instances.insert(key, instance);
         Ok(self.operation(None, Effect::Run(zone.to_owned(), name)))
     }
 
-    fn get(&self, zone: &str, name: &str) -> Result<Value, (u16, &'static str, String)> {
+    fn get(&mut self, zone: &str, name: &str) -> Result<Value, (u16, &'static str, String)> {
+        self.run_script(zone, name);
         found(self.instances.get(&(zone.to_owned(), name.to_owned())), "instance", name)
     }
 
@@ -374,28 +407,8 @@ impl Inner {
             ));
         }
         instance["labels"] = body["labels"].clone();
+        instance["labelFingerprint"] = json!(if instance["labelFingerprint"] == "AAAA" { "AAAB" } else { "AAAA" });
         Ok(self.operation(None, Effect::Nothing))
-    }
-
-    fn aggregated(&self, query: &HashMap<String, String>) -> Value {
-        let filter = query.get("filter").map(String::as_str).unwrap_or_default();
-        let wanted: Vec<(&str, &str)> =
-            filter.split(" AND ").filter_map(|c| c.strip_prefix("labels.")?.split_once('=')).collect();
-        let matches = |v: &Value| wanted.iter().all(|(key, value)| v["labels"][key].as_str() == Some(value));
-        let all: Vec<(&(String, String), &Value)> = self.instances.iter().filter(|(_, v)| matches(v)).collect();
-        let start: usize = query.get("pageToken").and_then(|t| t.parse().ok()).unwrap_or(0);
-        let mut items = json!({"zones/europe-west1-b": {"warning": {"code": "NO_RESULTS_ON_PAGE", "message": "none"}}});
-        for ((zone, _), value) in all.iter().skip(start).take(PAGE) {
-            let scope = format!("zones/{zone}");
-            let mut list = items[&scope]["instances"].as_array().cloned().unwrap_or_default();
-            list.push((*value).clone());
-            items[&scope] = json!({"instances": list});
-        }
-        let mut answer = json!({"kind": "compute#instanceAggregatedList", "items": items});
-        if start + PAGE < all.len() {
-            answer["nextPageToken"] = json!((start + PAGE).to_string());
-        }
-        answer
     }
 
     fn put(

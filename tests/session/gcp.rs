@@ -28,6 +28,7 @@ fn spec(name: &str) -> VmSpec {
         metadata: BTreeMap::from([("ssh-keys".to_owned(), "root:ssh-ed25519 AAAA".to_owned())]),
         max_run: Duration::from_secs(3600),
         spot: false,
+        reads_registry: false,
     }
 }
 

@@ -1,4 +1,4 @@
-//! A registry on a port of its own: what an engine needs to pull, and nothing else. Engines take `127.0.0.1:PORT/...`
+//! A registry on a port of its own: what an engine needs to pull and push, and nothing else. Engines take `127.0.0.1:PORT/...`
 //! without TLS.
 
 use std::collections::HashMap;
@@ -6,10 +6,10 @@ use std::io::Write;
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
-use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, Query, State};
 use axum::http::{Response, StatusCode, header};
-use axum::routing::get;
+use axum::routing::{get, patch, post};
 use sha2::{Digest, Sha256};
 
 const MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
@@ -21,6 +21,8 @@ struct Content {
     blobs: HashMap<String, Vec<u8>>,
     /// Blobs that were asked for: what was really pulled.
     pulled: Vec<String>,
+    /// Blobs on their way in.
+    uploads: HashMap<String, Vec<u8>>,
 }
 
 /// A running registry; it ends with the test's process.
@@ -46,8 +48,11 @@ impl Registry {
             runtime.block_on(async move {
                 let app = Router::new()
                     .route("/v2/", get(|| async { "{}" }))
-                    .route("/v2/{owner}/{name}/manifests/{reference}", get(manifest))
+                    .route("/v2/{owner}/{name}/manifests/{reference}", get(manifest).put(put_manifest))
                     .route("/v2/{owner}/{name}/blobs/{digest}", get(blob))
+                    .route("/v2/{owner}/{name}/blobs/uploads/", post(begin))
+                    .route("/v2/{owner}/{name}/blobs/uploads/{id}", patch(append).put(finish))
+                    .layer(axum::extract::DefaultBodyLimit::max(64 << 20))
                     .with_state(served);
                 let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
                 axum::serve(listener, app).await.expect("serve");
@@ -86,6 +91,17 @@ impl Registry {
         (format!("127.0.0.1:{}/{name}:{tag}", self.port), manifest_digest)
     }
 
+    /// The digest of the configuration of the image that is there under this name and tag.
+    pub fn id_of(&self, name: &str, tag: &str) -> Option<String> {
+        let content = self.content.lock().expect("the content");
+        let (_, manifest) = content.manifests.get(&format!("{name}:{tag}"))?;
+        let manifest: serde_json::Value = serde_json::from_slice(manifest).expect("a manifest");
+        let blobs = manifest["layers"].as_array()?.iter().chain([&manifest["config"]]);
+        let there =
+            blobs.into_iter().all(|blob| content.blobs.contains_key(blob["digest"].as_str().unwrap_or_default()));
+        there.then(|| manifest["config"]["digest"].as_str().map(str::to_owned))?
+    }
+
     /// How many layers and configurations were fetched so far.
     pub fn fetched(&self) -> usize {
         self.content.lock().expect("the content").pulled.len()
@@ -118,6 +134,53 @@ async fn blob(State(content): Shared, Path((_, _, wanted)): Path<(String, String
         }
         None => unknown(),
     }
+}
+
+async fn begin(State(content): Shared, Path((owner, name)): Path<(String, String)>) -> Response<Body> {
+    let mut content = content.lock().expect("the content");
+    let id = format!("upload-{}", content.uploads.len());
+    content.uploads.insert(id.clone(), Vec::new());
+    accepted(StatusCode::ACCEPTED, &format!("/v2/{owner}/{name}/blobs/uploads/{id}"))
+}
+
+async fn append(
+    State(content): Shared,
+    Path((owner, name, id)): Path<(String, String, String)>,
+    body: Bytes,
+) -> Response<Body> {
+    content.lock().expect("the content").uploads.entry(id.clone()).or_default().extend_from_slice(&body);
+    accepted(StatusCode::ACCEPTED, &format!("/v2/{owner}/{name}/blobs/uploads/{id}"))
+}
+
+async fn finish(
+    State(content): Shared,
+    Path((owner, name, id)): Path<(String, String, String)>,
+    Query(query): Query<HashMap<String, String>>,
+    body: Bytes,
+) -> Response<Body> {
+    let mut content = content.lock().expect("the content");
+    let mut bytes = content.uploads.insert(id, Vec::new()).unwrap_or_default();
+    bytes.extend_from_slice(&body);
+    let seen = digest(&bytes);
+    assert_eq!(Some(&seen), query.get("digest"), "a blob is what it says");
+    content.blobs.insert(seen.clone(), bytes);
+    accepted(StatusCode::CREATED, &format!("/v2/{owner}/{name}/blobs/{seen}"))
+}
+
+async fn put_manifest(
+    State(content): Shared,
+    Path((owner, name, reference)): Path<(String, String, String)>,
+    body: Bytes,
+) -> Response<Body> {
+    let manifest = (MANIFEST.to_owned(), body.to_vec());
+    content.lock().expect("the content").manifests.insert(format!("{owner}/{name}:{reference}"), manifest);
+    accepted(StatusCode::CREATED, &format!("/v2/{owner}/{name}/manifests/{}", digest(&body)))
+}
+
+fn accepted(status: StatusCode, location: &str) -> Response<Body> {
+    let answer = Response::builder().status(status).header(header::LOCATION, location).header("range", "0-0");
+    let digest = location.rsplit('/').next().unwrap_or_default();
+    answer.header("docker-content-digest", digest).body(Body::empty()).expect("an answer")
 }
 
 fn unknown() -> Response<Body> {

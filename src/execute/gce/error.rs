@@ -112,16 +112,20 @@ fn classify(error: &ApiError) -> (Kind, String) {
         return (Kind::Protocol, "the answer is not the API's JSON".into());
     }
     let reason = reason(error);
-    let message = error.status().map_or_else(|| innermost(error), |status| status.message.clone());
+    let message = match (error.status(), error.http_status_code()) {
+        (Some(status), _) => status.message.clone(),
+        (None, Some(code)) => format!("HTTP {code} with a body that is not the API's JSON"),
+        (None, None) => innermost(error),
+    };
     let kind = match (error.http_status_code(), reason) {
         (_, "quotaExceeded") => Kind::Quota,
         (_, "rateLimitExceeded" | "userRateLimitExceeded") | (Some(429), _) => Kind::RateLimited,
+        (Some(500..=599), _) => Kind::Unavailable,
+        (Some(_), _) if error.status().is_none() => Kind::Protocol,
         (Some(401 | 403), _) => Kind::Forbidden,
         (Some(404), _) => Kind::NotFound,
         (Some(409), _) => Kind::AlreadyExists,
         (Some(412), _) => Kind::Outdated,
-        (Some(500..=599), _) => Kind::Unavailable,
-        (Some(_), _) if error.status().is_none() => Kind::Protocol,
         (Some(_), _) => Kind::Refused,
         (None, _) => Kind::Unreachable,
     };

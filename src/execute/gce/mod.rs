@@ -192,6 +192,17 @@ impl Gce {
     }
 }
 
+/// A short-lived token of the application-default credentials, for registries.
+///
+/// # Errors
+/// When there are none that can be used.
+pub async fn access_token() -> Result<String> {
+    let unusable = |error: String| Plain::usage(format!("no token for the registry: {error}"));
+    let credentials = AdcBuilder::default().build_access_token_credentials();
+    let credentials = credentials.map_err(|error| unusable(error.to_string()))?;
+    Ok(credentials.access_token().await.map_err(|error| unusable(error.to_string()))?.token)
+}
+
 fn credentials(access: &Access) -> Result<Credentials> {
     let unusable = |error: String| {
         Plain::usage(format!("the Google Cloud credentials cannot be used: {error}"))

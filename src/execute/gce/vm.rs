@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use google_cloud_compute_v1::model::{
     AccessConfig, AttachedDisk, AttachedDiskInitializeParams, Duration as ApiDuration, Instance, Metadata,
-    NetworkInterface, Scheduling, Tags, instance, metadata, scheduling,
+    NetworkInterface, Scheduling, ServiceAccount, Tags, instance, metadata, scheduling,
 };
 use google_cloud_gax::options::RequestOptionsBuilder;
 use google_cloud_gax::retry_policy::NeverRetry;
@@ -40,6 +40,8 @@ pub struct VmSpec {
     pub max_run: Duration,
     /// Spot.
     pub spot: bool,
+    /// Its service account may read the project's registry.
+    pub reads_registry: bool,
 }
 
 /// What a machine is doing.
@@ -196,6 +198,10 @@ impl Gce {
     }
 }
 
+/// What a machine needs to pull from a registry of its project. Source: Artifact Registry documentation, "Configure
+/// authentication", access scopes of virtual machines.
+const READ_SCOPE: &str = "https://www.googleapis.com/auth/devstorage.read_only";
+
 fn instance_of(spec: &VmSpec) -> Instance {
     let zone = &spec.zone;
     let disk = AttachedDisk::new().set_boot(true).set_auto_delete(true).set_initialize_params(
@@ -217,6 +223,9 @@ fn instance_of(spec: &VmSpec) -> Instance {
         .set_labels(spec.labels.clone())
         .set_metadata(Metadata::new().set_items(items))
         .set_scheduling(scheduling_of(spec));
+    if spec.reads_registry {
+        body = body.set_service_accounts([ServiceAccount::new().set_email("default").set_scopes([READ_SCOPE])]);
+    }
     if let Some(hostname) = &spec.hostname {
         body = body.set_hostname(hostname);
     }
