@@ -118,21 +118,33 @@ fn compose_for_a_friend(draws: &mut Draws, graph: &Graph, _key: u64, out: &mut V
 }
 
 fn compose(draws: &mut Draws, user: u64, out: &mut Vec<u8>) {
-    // Writing into memory cannot fail.
-    write!(out, "user_id={user}&username=username_{user}").ok();
+    let mut digits = itoa::Buffer::new();
+    let user = digits.format(user).as_bytes();
+    for part in [b"user_id=".as_slice(), user, b"&username=username_", user] {
+        out.extend_from_slice(part);
+    }
     out.extend_from_slice(b"&post_type=0&media_ids=%5B%5D&media_types=%5B%5D&text=");
     random_text(draws, out);
 }
 
+/// Appends [`TEXT`] letters and digits, each from 16 random bits. Without a table, so that the compiler makes many at
+/// once: the generator has no more than a few us for a whole request.
 fn random_text(draws: &mut Draws, out: &mut Vec<u8>) {
-    const LETTERS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-    for _ in 0..TEXT / 4 {
+    let mut bits = [0_u16; TEXT];
+    for four in bits.chunks_exact_mut(4) {
         let random: u64 = draws.random();
-        for shift in [0, 16, 32, 48] {
-            let part = (random >> shift) & 0xffff;
-            out.push(LETTERS[((part * 62) >> 16) as usize]);
+        for (part, shift) in four.iter_mut().zip([0, 16, 32, 48]) {
+            *part = (random >> shift) as u16;
         }
     }
+    out.extend_from_slice(&bits.map(letter));
+}
+
+/// One of `0-9A-Za-z` from 16 random bits.
+fn letter(bits: u16) -> u8 {
+    let which = ((u32::from(bits) * 62) >> 16) as u8;
+    // From `9` to `A` and from `Z` to `a` the code has gaps of 7 and 6.
+    b'0' + which + u8::from(which > 9) * 7 + u8::from(which > 35) * 6
 }
 
 fn read_anyone(draws: &mut Draws, graph: &Graph, _key: u64, out: &mut Vec<u8>) -> u64 {
@@ -213,6 +225,15 @@ mod tests {
         assert!((1..=1_000_000_000).contains(&id));
         assert_eq!(fields[1].1, format!("username_{id}"));
         assert!(fields[5].1.len() == 256 && fields[5].1.chars().all(|c| c.is_ascii_alphanumeric()));
+    }
+
+    #[test]
+    fn every_letter_is_as_likely_as_the_others() {
+        let mut counts = [0; 256];
+        (0..=u16::MAX).for_each(|bits| counts[usize::from(letter(bits))] += 1);
+        let letters: Vec<u8> = (0..=255).filter(|&c| counts[usize::from(c)] > 0).collect();
+        assert_eq!(letters, b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz");
+        assert!(letters.iter().all(|&c| (1057..=1058).contains(&counts[usize::from(c)])));
     }
 
     #[test]

@@ -67,6 +67,22 @@ impl Hist {
         self.0.saturating_record_n(ns, count);
     }
 
+    /// Adds many durations and returns how many they were; cheap where neighbours are almost alike.
+    pub fn record_all(&mut self, all: impl Iterator<Item = u64>) -> u64 {
+        let mut all = all.peekable();
+        let mut total = 0;
+        while let Some(first) = all.next() {
+            let alike = self.0.lowest_equivalent(first)..=self.0.highest_equivalent(first);
+            let mut count = 1;
+            while all.next_if(|ns| alike.contains(ns)).is_some() {
+                count += 1;
+            }
+            self.record_n(first, count);
+            total += count;
+        }
+        total
+    }
+
     /// Adds all samples of `other`; the result is what one histogram of all samples would be.
     pub fn add(&mut self, other: &Hist) {
         if self.0.add(&other.0).is_err() {
@@ -169,6 +185,15 @@ mod tests {
                 merged.add(&Hist::decode(&hist.encode()).unwrap());
             }
             prop_assert_eq!(merged, whole);
+        }
+
+        #[test]
+        fn recording_many_is_recording_each(all in prop::collection::vec(0_u64..7_200_000_000_000, 0..200), near: bool) {
+            let all: Vec<u64> = all.iter().map(|ns| if near { 5_000_000_000 + ns % 20_000_000 } else { *ns }).collect();
+            let (mut many, mut each) = (Hist::new(), Hist::new());
+            prop_assert_eq!(many.record_all(all.iter().copied()), all.len() as u64);
+            all.iter().for_each(|&ns| each.record(ns));
+            prop_assert_eq!(many, each);
         }
 
         #[test]

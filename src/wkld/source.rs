@@ -1,6 +1,5 @@
 //! Where requests come from: bytes ready to be written, made ahead of their due time.
 
-use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -194,8 +193,7 @@ fn append((call, prefix): &(Call, Vec<u8>), key: u64, draws: &mut Draws, body: &
     }
     body.clear();
     let key = (call.fill)(draws, key, body);
-    // Writing into memory cannot fail.
-    write!(out, "{}", body.len()).ok();
+    out.extend_from_slice(itoa::Buffer::new().format(body.len()).as_bytes());
     out.extend_from_slice(b"\r\n\r\n");
     out.extend_from_slice(body);
     key

@@ -27,7 +27,7 @@ impl Engine<'_> {
                 break;
             }
             events.clear();
-            take_events(&self.epoll, &mut events, (deadline - self.now).min(SECOND / 10));
+            take_events(&self.epoll, &mut events, Some((deadline - self.now).min(SECOND / 10)));
             self.now = clock();
             for event in &events {
                 self.handle(event.data.u64(), event.flags);
@@ -61,11 +61,10 @@ impl Engine<'_> {
         let rest: Vec<u64> = parked.chain(head).collect();
         let (start, end, warm) = (self.start, self.end, self.warm);
         let never_made = self.share.dues.by_ref().map(|due| start + due);
-        for due in rest.into_iter().chain(never_made.take_while(|&due| due < end)).filter(|&due| due >= warm) {
-            self.totals.counts.due += 1;
-            self.totals.counts.unsent += 1;
-            self.totals.hist.unfinished.record(age(due));
-        }
+        let unsent = rest.into_iter().chain(never_made.take_while(|&due| due < end)).filter(|&due| due >= warm);
+        let unsent = self.totals.hist.unfinished.record_all(unsent.map(age));
+        self.totals.counts.due += unsent;
+        self.totals.counts.unsent += unsent;
         self.totals.covered_ns = end.saturating_sub(warm);
         let hist = &mut self.totals.hist;
         for part in [&mut hist.lag_woke_late, &mut hist.lag_no_free_connection] {

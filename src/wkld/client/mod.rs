@@ -17,15 +17,17 @@ mod send;
 pub mod tally;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 
 use rustix::buffer::spare_capacity;
-use rustix::event::{PollFd, PollFlags, Timespec, epoll};
+use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::{
+    ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, clock_gettime, timerfd_create,
+    timerfd_settime,
+};
 
 use self::conn::{Conn, Pool};
 use self::tally::{Interval, Totals};
@@ -46,8 +48,18 @@ const TICK: u64 = 20_000_000;
 /// Below this gap to the next request sleeping costs more than it saves, ns.
 const SPIN_BELOW: u64 = 20_000;
 
+/// Before a gap of at least this length the sleep ends early and the rest is polled: a sleep's end is uncertain by some
+/// ten us, and at such rates there is CPU time for it, ns.
+const LONG_GAP: u64 = 500_000;
+
+/// How much earlier that is, ns; a sleep usually ends later than asked by about as much.
+const WAKE_EARLY: u64 = 25_000;
+
 /// Requests that are due within one window of this length are sent together under coarse pace, ns.
 pub(super) const COARSE_WINDOW: u64 = 1_000_000;
+
+/// What the timer's event carries: the index of no connection.
+const NO_CONNECTION: u64 = u64::MAX;
 
 /// Waiting in epoll is rounded up to multiples of this, ns.
 const EPOLL_UNIT: u64 = 1_000_000;
@@ -146,6 +158,9 @@ pub(super) struct Engine<'a> {
     next_tick: u64,
     /// The client's last late wake-up: when it should have been, when it was.
     stall: (u64, u64),
+    /// Wakes the loop to the nanosecond, which a timeout of epoll does not: an event at the instant `alarm`.
+    timer: OwnedFd,
+    alarm: u64,
     /// Connections with a request on them.
     active: usize,
     fixed: bool,
@@ -160,6 +175,10 @@ impl<'a> Engine<'a> {
     /// When the kernel gives no epoll instance.
     pub(in crate::wkld) fn new(shared: &'a Shared<'a>, share: Share<'a>) -> Result<Self, Errno> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
+        // At the edge: it says once that it has gone off, and needs no reading.
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
+        epoll::add(&epoll, &timer, epoll::EventData::new_u64(NO_CONNECTION), flags)?;
         let (fixed, listens) = (share.source.fixed(), share.source.listens());
         let mut engine = Engine {
             shared,
@@ -183,6 +202,8 @@ impl<'a> Engine<'a> {
             end: 0,
             next_tick: 0,
             stall: (0, 0),
+            timer,
+            alarm: 0,
             active: 0,
             fixed,
             listens,
@@ -205,8 +226,6 @@ impl<'a> Engine<'a> {
 
     /// Sends the whole share of the schedule, drains, and returns the counts.
     pub(in crate::wkld) fn run(mut self) -> Ended {
-        // Per thread and best effort: without it the kernel rounds sleeps up by 50 us.
-        rustix::thread::set_current_timer_slack(NonZeroU64::new(1)).ok();
         self.start = self.shared.start.load(Ordering::Acquire);
         if self.start == 0 {
             return Ended { totals: self.totals, broken: None };
@@ -286,32 +305,55 @@ impl<'a> Engine<'a> {
         delayed.into_iter().chain(head).min()
     }
 
+    /// Requests that are due at this instant or before may be sent now. Under coarse pace a window is sent at its end.
+    fn sends_up_to(&self) -> u64 {
+        match self.shared.pace {
+            Pace::Coarse => self.now - self.now % COARSE_WINDOW,
+            Pace::Exact | Pace::Spin => self.now,
+        }
+    }
+
+    /// When the loop has to go on although no event comes, and whether something is to be sent then.
+    fn wakes_at(&self) -> (u64, bool) {
+        let limit = if self.now < self.end { self.end } else { self.end.saturating_add(self.drain()) };
+        let look = self.next_tick.min(limit);
+        // Housekeeping can wait for a request that is due soon after; rounding must not make a request wait for it.
+        match self.sends_at().filter(|&due| due < look + TICK) {
+            Some(due) if self.shared.pace == Pace::Coarse => (due.next_multiple_of(COARSE_WINDOW), true),
+            Some(due) => (due, true),
+            None => (self.now + look.saturating_sub(self.now).next_multiple_of(EPOLL_UNIT), false),
+        }
+    }
+
+    /// Sets the timer to an instant; false when the kernel refuses.
+    fn set_alarm(&mut self, at: u64) -> bool {
+        if self.alarm == at {
+            return true;
+        }
+        let value = Itimerspec { it_interval: timespec(0), it_value: timespec(at) };
+        let set = timerfd_settime(&self.timer, TimerfdTimerFlags::ABSTIME, &value).is_ok();
+        self.alarm = if set { at } else { 0 };
+        set
+    }
+
     /// Sleeps until an event comes or a request is due, in the way of the pace.
     fn wait(&mut self, events: &mut Vec<epoll::Event>) {
         events.clear();
-        let limit = if self.now < self.end { self.end } else { self.end.saturating_add(self.drain()) };
-        // When the loop must look again although no event comes.
-        let look = self.next_tick.min(limit);
-        let due = self.sends_at().filter(|&due| due < look);
-        let wake = match (due, self.shared.pace) {
-            (Some(due), Pace::Coarse) => due.next_multiple_of(COARSE_WINDOW),
-            (Some(due), _) => due,
-            (None, _) => self.now + look.saturating_sub(self.now).next_multiple_of(EPOLL_UNIT),
-        };
+        let (wake, sends) = self.wakes_at();
         let gap = wake.saturating_sub(self.now);
-        let spin = match self.shared.pace {
+        let polls = match self.shared.pace {
             Pace::Spin => true,
-            Pace::Exact => gap < SPIN_BELOW,
-            Pace::Coarse => false,
+            Pace::Exact => gap < SPIN_BELOW || gap <= WAKE_EARLY && self.alarm + WAKE_EARLY == wake,
+            Pace::Coarse => gap == 0,
         };
-        if spin || gap == 0 {
-            take_events(&self.epoll, events, 0);
-        } else if due.is_some() {
-            if sleep_exactly(&self.epoll, gap) {
-                take_events(&self.epoll, events, 0);
-            }
+        if polls {
+            take_events(&self.epoll, events, Some(0));
+        } else if sends {
+            let early = if self.shared.pace == Pace::Exact && gap >= LONG_GAP { WAKE_EARLY } else { 0 };
+            let lasts = if self.set_alarm(wake - early) { None } else { Some(gap) };
+            take_events(&self.epoll, events, lasts);
         } else {
-            take_events(&self.epoll, events, gap);
+            take_events(&self.epoll, events, Some(gap));
         }
         self.now = clock();
         if self.now > wake + STALL {
@@ -320,17 +362,10 @@ impl<'a> Engine<'a> {
     }
 }
 
-/// Waits for events for at most `timeout` ns, rounded up to [`EPOLL_UNIT`], and takes them.
-fn take_events(epoll: &OwnedFd, events: &mut Vec<epoll::Event>, timeout: u64) {
+/// Waits for events (for at most `timeout` ns, rounded up to [`EPOLL_UNIT`]) and takes them.
+fn take_events(epoll: &OwnedFd, events: &mut Vec<epoll::Event>, timeout: Option<u64>) {
     // After an error (a signal) the loop looks again.
-    epoll::wait(epoll, spare_capacity(events), Some(&timespec(timeout))).ok();
-}
-
-/// Waits for events for at most `timeout` ns; true when there are some. `ppoll` keeps the nanoseconds on every kernel;
-/// epoll does not.
-fn sleep_exactly(epoll: &OwnedFd, timeout: u64) -> bool {
-    // After an error (a signal) the loop looks again.
-    rustix::event::poll(&mut [PollFd::new(epoll, PollFlags::IN)], Some(&timespec(timeout))) != Ok(0)
+    epoll::wait(epoll, spare_capacity(events), timeout.map(timespec).as_ref()).ok();
 }
 
 fn timespec(ns: u64) -> Timespec {

@@ -32,7 +32,7 @@ impl Engine<'_> {
             }
         }
         // A connection that came free takes the request that has waited longest.
-        if self.head.is_some_and(|head| head.due <= self.now) || !self.follows.is_empty() {
+        if self.head.is_some_and(|head| head.due <= self.sends_up_to()) || !self.follows.is_empty() {
             self.send_due();
         }
     }

@@ -34,7 +34,7 @@ impl Engine<'_> {
             self.send_delayed();
         }
         while let Some(head) = self.head
-            && head.due <= self.now
+            && head.due <= self.sends_up_to()
         {
             let pool = head.made.host;
             if head.aside {
@@ -64,8 +64,9 @@ impl Engine<'_> {
 
     /// Sends what a script held back and is due now.
     fn send_delayed(&mut self) {
+        let up_to = self.sends_up_to();
         while let Some(entry) = self.delayed.first_entry() {
-            if entry.key().0 > self.now {
+            if entry.key().0 > up_to {
                 return;
             }
             let parked = entry.remove();
