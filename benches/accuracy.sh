@@ -4,6 +4,7 @@
 # schedule of the built-in miniature.
 #
 # usage: benches/accuracy.sh [PART...]      PART: schedule poisson freeze stall end probe   (all without one)
+#        ROUNDS=3 SECONDS_EACH=5            of the schedule and poisson parts: how often, how long
 #        MAESTRO=path TOOLS=dir             programs: default target/release/maestro and target/release/examples
 #        CLIENT="taskset -c 0"              what the generator is started with, and the server; on a machine that is not
 #        SERVER="taskset -c 1"              idle e.g. "chrt -f 10 taskset -c 0" (real-time, as root)
@@ -11,6 +12,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . deps/packages.sh
 
+rounds=${ROUNDS:-3}
+length=${SECONDS_EACH:-5}
 maestro=${MAESTRO:-target/release/maestro}
 tools=${TOOLS:-target/release/examples}
 client=${CLIENT:-taskset -c 0}
@@ -50,30 +53,45 @@ grid() {
     variation
 }
 
+# Over the whole, and the median over seconds: one stall of the machine decides the former.
 variation() {
-    sort -n "$work/log" | awk 'NR > 1 {g = $1 - last; n++; s += g; q += g * g} {last = $1}
-        END {m = s / n; printf "coefficient of variation %.3f over %d arrivals\n", sqrt(q / n - m * m) / m, NR}'
+    sort -n "$work/log" | awk '
+        function close_second() { if (m > 9) print "second", sqrt(t / m - (u / m) * (u / m)) / (u / m); m = t = u = 0 }
+        NR == 1 {first = $1}
+        NR > 1 {
+            g = $1 - last; n++; s += g; q += g * g
+            if (int(($1 - first) / 1e9) != second) { close_second(); second = int(($1 - first) / 1e9) }
+            m++; u += g; t += g * g
+        }
+        {last = $1}
+        END {close_second(); k = s / n; print "whole", sqrt(q / n - k * k) / k, n}' | sort -k1,1 -k2,2n |
+        awk '$1 == "second" {a[++c] = $2} $1 == "whole" {
+            printf "coefficient of variation %.3f over %d arrivals, median of the seconds %.3f\n", $2, $3, a[int((c + 1) / 2)]}'
 }
 
 schedule() {
     for rate in 1000 10000; do
         for pace in ${PACES:-exact coarse spin}; do
-            serve --log "$work/log"
-            load $rate 6 --pace "$pace"
-            unserve
-            printf '%5d/s %-7s ' $rate "$pace"
-            grid $rate
+            for round in $(seq "$rounds"); do
+                serve --log "$work/log"
+                load $rate "$length" --pace "$pace"
+                unserve
+                printf '%5d/s %-7s ' $rate "$pace"
+                grid $rate
+            done
         done
     done
 }
 
 poisson() {
     for rate in 1000 10000; do
-        serve --log "$work/log"
-        load $rate 10 --arrivals poisson
-        unserve
-        printf '%5d/s poisson ' $rate
-        variation
+        for round in $(seq "$rounds"); do
+            serve --log "$work/log"
+            load $rate "$length" --arrivals poisson --seed "$round"
+            unserve
+            printf '%5d/s poisson ' $rate
+            variation
+        done
     done
 }
 

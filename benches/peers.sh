@@ -39,6 +39,8 @@ fi
 [ -n "${WRK2:-}" ] || echo "wrk2 left out: WRK2=path names a binary"
 for tool in wrk hey; do command -v $tool >/dev/null || echo "$tool left out: not installed"; done
 
+# Thousands of connections are thousands of files on either side.
+ulimit -n "$(ulimit -Hn)" 2>/dev/null || true
 work=$(mktemp -d)
 results=$work/results
 trap 'kill $(jobs -p) 2>/dev/null || true; rm -rf "$work"' EXIT

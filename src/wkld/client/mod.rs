@@ -313,18 +313,6 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// When the loop has to go on although no event comes, and whether something is to be sent then.
-    fn wakes_at(&self) -> (u64, bool) {
-        let limit = if self.now < self.end { self.end } else { self.end.saturating_add(self.drain()) };
-        let look = self.next_tick.min(limit);
-        // Housekeeping can wait for a request that is due soon after; rounding must not make a request wait for it.
-        match self.sends_at().filter(|&due| due < look + TICK) {
-            Some(due) if self.shared.pace == Pace::Coarse => (due.next_multiple_of(COARSE_WINDOW), true),
-            Some(due) => (due, true),
-            None => (self.now + look.saturating_sub(self.now).next_multiple_of(EPOLL_UNIT), false),
-        }
-    }
-
     /// Sets the timer to an instant; false when the kernel refuses.
     fn set_alarm(&mut self, at: u64) -> bool {
         if self.alarm == at {
@@ -339,7 +327,8 @@ impl<'a> Engine<'a> {
     /// Sleeps until an event comes or a request is due, in the way of the pace.
     fn wait(&mut self, events: &mut Vec<epoll::Event>) {
         events.clear();
-        let (wake, sends) = self.wakes_at();
+        let limit = if self.now < self.end { self.end } else { self.end.saturating_add(self.drain()) };
+        let (wake, sends) = wake_at(self.shared.pace, self.now, self.next_tick.min(limit), self.sends_at());
         let gap = wake.saturating_sub(self.now);
         let polls = match self.shared.pace {
             Pace::Spin => true,
@@ -362,6 +351,17 @@ impl<'a> Engine<'a> {
     }
 }
 
+/// When the loop has to go on although no event comes, and whether something is to be sent then: `look` is when it has
+/// other work, `due` when something is due that can be sent.
+fn wake_at(pace: Pace, now: u64, look: u64, due: Option<u64>) -> (u64, bool) {
+    // The other work can wait for a request that is due soon after; its rounding must not make a request wait for it.
+    match due.filter(|&due| due < look + TICK) {
+        Some(due) if pace == Pace::Coarse => (due.next_multiple_of(COARSE_WINDOW), true),
+        Some(due) => (due, true),
+        None => (now + look.saturating_sub(now).next_multiple_of(EPOLL_UNIT), false),
+    }
+}
+
 /// Waits for events (for at most `timeout` ns, rounded up to [`EPOLL_UNIT`]) and takes them.
 fn take_events(epoll: &OwnedFd, events: &mut Vec<epoll::Event>, timeout: Option<u64>) {
     // After an error (a signal) the loop looks again.
@@ -381,5 +381,27 @@ fn cpu_time() -> u64 {
 impl From<Broken> for String {
     fn from(broken: Broken) -> String {
         broken.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    #[test]
+    fn a_request_never_waits_for_other_work() {
+        let at = |pace, look, due| wake_at(pace, 100 * MS + 1, look, due);
+        assert_eq!(at(Pace::Exact, 105 * MS, Some(103 * MS + 7)), (103 * MS + 7, true));
+        assert_eq!(at(Pace::Exact, 105 * MS, Some(105 * MS + 7)), (105 * MS + 7, true), "due just after it");
+        assert_eq!(at(Pace::Exact, 105 * MS, None), (105 * MS + 1, false), "in whole ms");
+        for due in (100 * MS..200 * MS).step_by(300_000) {
+            let (wake, sends) = at(Pace::Spin, 105 * MS, Some(due));
+            assert!(wake <= due.max(105 * MS), "{wake} for {due}");
+            assert_eq!(wake == due, sends);
+        }
+        assert_eq!(at(Pace::Coarse, 105 * MS, Some(103 * MS + 7)), (104 * MS, true), "at the window's end");
+        assert_eq!(at(Pace::Coarse, 105 * MS, Some(104 * MS)), (104 * MS, true));
     }
 }
