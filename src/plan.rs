@@ -7,6 +7,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::cloud::provision::CloudStep;
 use crate::cluster::ClusterStep;
 use crate::experiment::Variant;
 use crate::images::ImageStep;
@@ -46,6 +47,8 @@ pub enum Step {
     Container(ContainerStep),
     /// Something about a swarm of hosts.
     Cluster(ClusterStep),
+    /// Something about machines of a cloud.
+    Cloud(CloudStep),
     /// Something about the images of this machine's engine.
     Image(ImageStep),
 }
@@ -121,6 +124,7 @@ impl fmt::Display for Step {
             Step::Embedded(step) => step.fmt(f),
             Step::Container(step) => step.fmt(f),
             Step::Cluster(step) => step.fmt(f),
+            Step::Cloud(step) => step.fmt(f),
             Step::Image(step) => step.fmt(f),
         }
     }

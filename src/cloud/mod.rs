@@ -5,6 +5,7 @@ pub mod firewall;
 pub mod fleet;
 pub mod leftover;
 pub mod price;
+pub mod provision;
 pub mod site;
 pub mod startup;
 
@@ -22,6 +23,8 @@ pub const OWNER: &str = "owner";
 pub const EXPIRY: &str = "expiry";
 /// Label key: manager, node or client.
 pub const ROLE: &str = "role";
+/// Label key: its name in the placement.
+pub const NODE: &str = "node";
 /// Label key: what tells deployments of the same tag in different roots apart.
 pub const UID: &str = "uid";
 /// Value of [`TOOL`].

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use crate::Context;
 use crate::command::filed::Filed;
-use crate::command::{self, Current, Selection};
+use crate::command::{self, Current, Selection, machines};
 use crate::error::Result;
 use crate::execute::{Live, carry_out};
 use crate::experiment::Variant;
+use crate::plan::Plan;
 use crate::target::{CleanMode, RunOptions};
 use crate::ui;
 
@@ -35,6 +36,10 @@ pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
     let mut current = super::current(context, &request.selection)?;
     let filed = Filed::of(context, &current)?;
     let site = filed.site(&current);
+    if request.strong && target.fleet(&site)?.is_some() {
+        let plan = target.clean(&site, CleanMode::Strong)?;
+        return delete_machines(context, &request, current, plan).await;
+    }
     let restarted = current.deployment.variant.filter(|_| request.restart);
     let plan = match restarted {
         Some(variant) => target.restart(&site, &same_options(&current, variant))?,
@@ -52,15 +57,46 @@ pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
     current.deployment.variant = restarted;
     context.store.write_deployment(&current.deployment)?;
     if !request.restart {
-        current.state.cleaned = Some(true);
-        current.state.portainer = Some(false);
-        current.state.prometheus = Some(false);
-        context.store.write_state(current.target, &current.state)?;
+        cleaned(context, &mut current)?;
     }
     command::delay::again(context, &mut current, delayed).await?;
     let done = if request.restart { "restarted" } else { "cleaned" };
     ui::note(format_args!("{done} {} on {}", current.app.name, current.target));
     Ok(())
+}
+
+/// `-strong` where machines were made: they go with everything on them, whether they answer or not.
+async fn delete_machines(context: &Context, request: &Request, mut current: Current, plan: Plan) -> Result<()> {
+    let plan = machines::beside(plan, request.images);
+    if context.dry_run {
+        ui::out_raw(plan.to_string());
+        if request.firewall {
+            ui::out("then delete the firewall rules that maestro made");
+        }
+        return Ok(());
+    }
+    let _lock = context.store.lock("clean")?;
+    let (_, cloud) = machines::cloud(context).await?;
+    machines::tell_cost(&current.deployment);
+    machines::forget(context, &mut current.deployment)?;
+    let outcomes = carry_out(&cloud, &plan).await?;
+    if request.firewall {
+        let removed = command::firewall::remove(&cloud.gce).await?;
+        ui::note(format_args!("deleted {}", ui::count(removed.len(), "firewall rule")));
+    }
+    command::run::absorb(&mut current.deployment, &outcomes);
+    context.store.write_deployment(&current.deployment)?;
+    cleaned(context, &mut current)?;
+    ui::note(format_args!("cleaned {} on {}", current.app.name, current.target));
+    Ok(())
+}
+
+/// Nothing runs any more.
+fn cleaned(context: &Context, current: &mut Current) -> Result<()> {
+    current.state.cleaned = Some(true);
+    current.state.portainer = Some(false);
+    current.state.prometheus = Some(false);
+    Ok(context.store.write_state(current.target, &current.state)?)
 }
 
 /// The options of the run that is to be repeated.

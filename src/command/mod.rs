@@ -21,6 +21,7 @@ pub(crate) mod gcp;
 pub(crate) mod hosts;
 pub(crate) mod info;
 pub(crate) mod load;
+pub(crate) mod machines;
 pub(crate) mod merge;
 pub(crate) mod plot;
 pub(crate) mod report;

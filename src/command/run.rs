@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::Context;
 use crate::command::filed::Filed;
-use crate::command::{Current, Selection};
+use crate::command::{Current, Selection, hosts};
 use crate::error::{Error, Plain, Result};
 use crate::execute::docker::{Engine, LogRequest};
 use crate::execute::{Live, Outcome, carry_out, carry_out_until, local, until_interrupted};
@@ -109,15 +109,15 @@ pub(super) fn absorb(deployment: &mut Deployment, outcomes: &[Outcome]) {
     for outcome in outcomes {
         match outcome {
             Outcome::Done => {}
-            Outcome::Hosts(_) | Outcome::Tool(_) | Outcome::Images(_) | Outcome::Nodes(_) => {}
+            Outcome::Hosts(_) | Outcome::Tool(_) | Outcome::Images(_) | Outcome::Nodes(_) | Outcome::Machines(_) => {}
             Outcome::Serving { origin_url, replica_url, jaeger_url, pid } => {
                 if deployment.pid != *pid {
                     // Another process than before: delay injected into that one has gone with it.
                     deployment.delay = None;
                 }
-                deployment.origin_url = Some(origin_url.clone());
-                deployment.replica_url = Some(replica_url.clone());
-                deployment.jaeger_url = Some(jaeger_url.clone());
+                deployment.origin_url = Some(hosts::outside(deployment, origin_url));
+                deployment.replica_url = Some(hosts::outside(deployment, replica_url));
+                deployment.jaeger_url = Some(hosts::outside(deployment, jaeger_url));
                 deployment.pid = *pid;
             }
             Outcome::Stopped => {

@@ -144,7 +144,11 @@ fn client(host: &Host, user: &str, access: &Access) -> Vec<String> {
     if let Some(direct) = &host.direct {
         let known = direct.identity.with_file_name("known_hosts");
         argv.extend(["-i".to_owned(), direct.identity.display().to_string()]);
+        argv.extend(["-o".to_owned(), "IdentitiesOnly=yes".to_owned()]);
         argv.extend(["-o".to_owned(), format!("UserKnownHostsFile={}", known.display())]);
+        if access.strict {
+            argv.extend(["-o".to_owned(), "StrictHostKeyChecking=yes".to_owned()]);
+        }
         argv.extend(["-p".to_owned(), direct.port.to_string()]);
         argv.extend(["-l".to_owned(), user.to_owned(), direct.host_name.clone()]);
         return argv;

@@ -1,6 +1,7 @@
 //! Carries out steps for real.
 
 use super::{Executor, Outcome, StepFuture, cluster, docker, embedded, local};
+use crate::error::{Exit, Plain};
 use crate::plan::Step;
 use crate::store::write_atomic;
 
@@ -19,6 +20,8 @@ impl Executor for Live {
                 Step::Embedded(step) => embedded::execute(step).await,
                 Step::Container(step) => local::execute(step).await,
                 Step::Cluster(step) => cluster::execute(step).await,
+                // `gce::Cloud` has the connection that these need.
+                Step::Cloud(step) => Err(Plain::new(Exit::Bug, format!("no cloud to do it in: {step}")).into()),
                 Step::Image(step) => {
                     docker::build::ensure(&docker::Engine::local()?, step).await?;
                     Ok(Outcome::Done)

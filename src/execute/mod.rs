@@ -15,6 +15,7 @@ use std::pin::Pin;
 
 use futures_util::future::join_all;
 
+use crate::cloud::provision::Made;
 use crate::cluster::Facts;
 use crate::error::{Exit, Plain, Result};
 use crate::plan::{Plan, Step};
@@ -46,6 +47,8 @@ pub enum Outcome {
     Tool(String),
     /// Images on the hosts and their ids.
     Images(Vec<(String, String)>),
+    /// Machines that run and let us in.
+    Machines(Vec<Made>),
     /// Swarm node ids by host.
     Nodes(Vec<(String, String)>),
 }

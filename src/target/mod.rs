@@ -2,7 +2,9 @@
 //! with plans and reads outcomes; it never acts.
 
 mod embedded;
+pub(crate) mod gcp;
 pub(crate) mod gsd;
+mod hosted;
 pub(crate) mod local;
 
 use std::path::{Path, PathBuf};
@@ -11,9 +13,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::app::App;
+use crate::cloud::provision::Fleet;
 use crate::compose;
 use crate::error::Result;
 use crate::experiment::{TargetName, Variant};
+use crate::inventory::Inventory;
 use crate::plan::Plan;
 use crate::store::Deployment;
 
@@ -104,7 +108,23 @@ pub trait Target: Sync {
     /// Exit code 2, naming what is wrong and where.
     fn check_placement(&self, app: &'static App, name: &str, text: &str) -> Result<()>;
 
-    /// What `deploy` does once the deployment's directory exists.
+    /// The machines that have to be made before there are hosts; none where hosts exist already.
+    ///
+    /// # Errors
+    /// Exit code 2 when the placement or the site's file cannot be used.
+    fn fleet(&self, _site: &Site<'_>) -> Result<Option<Fleet>> {
+        Ok(None)
+    }
+
+    /// The hosts of the deployment; none where there are none, or not yet.
+    ///
+    /// # Errors
+    /// As [`Target::fleet`].
+    fn inventory(&self, _site: &Site<'_>) -> Result<Option<Inventory>> {
+        Ok(None)
+    }
+
+    /// What `deploy` does once the deployment's directory exists, and its machines.
     ///
     /// # Errors
     /// When the placement does not fit the app.
@@ -139,7 +159,7 @@ pub trait Target: Sync {
 }
 
 /// Every target of this build.
-pub static TARGETS: &[&dyn Target] = &[&embedded::Embedded, &local::Local, &gsd::Gsd];
+pub static TARGETS: &[&dyn Target] = &[&embedded::Embedded, &local::Local, &gsd::Gsd, &gcp::Gcp];
 
 /// The target called `name`, when this build has it.
 pub fn find(name: TargetName) -> Option<&'static dyn Target> {

@@ -19,7 +19,7 @@ use std::time::Duration;
 use self::storage::Storage;
 use crate::Context;
 use crate::app::EndpointKind;
-use crate::command::{Current, Selection};
+use crate::command::{Current, Selection, machines};
 use crate::error::{Exit, Plain, Result};
 use crate::store::{RunDir, RunRecord};
 use crate::ui;
@@ -127,9 +127,10 @@ fn assign(
 ) -> Result<(Assignment, Sender)> {
     let sender = Sender::of(context, current, request)?;
     workload.clients = sender.clients().len().max(1) as u64;
+    let inside = !sender.clients().is_empty();
     let requests = match &request.script {
-        Some(path) => Requests::Script(deployed_script(current, request, path)?),
-        None => Requests::of_endpoint(&context.store, current, endpoint)?,
+        Some(path) => Requests::Script(deployed_script(current, request, path, inside)?),
+        None => Requests::of_endpoint(&context.store, current, endpoint, inside)?,
     };
     if request.probe > 0.0 {
         probe::of(current.app, endpoint)?;
@@ -153,7 +154,10 @@ async fn offer(job: &Job<'_>, mut current: Current) -> Result<(RunDir, Sent)> {
         Ok(sent) => sent,
         Err(error) => return Err(gave_up(&dir, &mut run, error)),
     };
-    record::finish(&dir, &mut run, &sent, &assignment.requests.shown_url(), delay.end().await)?;
+    let mut void = delay.end().await;
+    void.extend(machines::lost(context, &current).await);
+    machines::spent(&current.deployment, &mut run.other);
+    record::finish(&dir, &mut run, &sent, &assignment.requests.shown_url(), void)?;
     if let Some(storage) = storage {
         storage.after(&dir).await?;
     }
@@ -208,10 +212,9 @@ async fn drive_url(context: &Context, request: &Request, workload: Workload, url
 }
 
 /// The script with the deployment's front ends as `HOST_EU` and `HOST_US`.
-fn deployed_script(current: &Current, request: &Request, path: &Path) -> Result<Script> {
-    let running = || requests::not_running(current);
-    let origin = current.deployment.origin_url.clone().ok_or_else(running)?;
-    let replica = current.deployment.replica_url.clone().ok_or_else(running)?;
+fn deployed_script(current: &Current, request: &Request, path: &Path, inside: bool) -> Result<Script> {
+    let origin = requests::url_for(current, &current.deployment.origin_url, inside)?;
+    let replica = requests::url_for(current, &current.deployment.replica_url, inside)?;
     let path_of = |endpoint: &str| requests::path_of(current.app, endpoint).unwrap_or("/");
     let url = format!("{origin}{}", request.endpoint.as_deref().map_or("/", path_of));
     let mut script = Script::read(path, &url, request.script_args.clone())?;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::drive::KeptScripts;
 use crate::app::{App, Call, EndpointKind, Graph, Side};
-use crate::command::Current;
+use crate::command::{Current, hosts};
 use crate::error::{Exit, Plain, Result};
 use crate::store::{Store, StoreError, read_text};
 use crate::wkld::probe::{Probing, ProbingSource};
@@ -48,11 +48,11 @@ pub(crate) enum Requests {
 type Made = (Box<Sources<'static>>, KeptScripts);
 
 impl Requests {
-    /// The endpoint `name` of the current deployment.
+    /// The endpoint `name` of the current deployment, as its own hosts (`inside`) or this machine reach it.
     ///
     /// # Errors
     /// Exit code 2 for an unknown endpoint and before `run`.
-    pub(crate) fn of_endpoint(store: &Store, current: &Current, name: &str) -> Result<Requests> {
+    pub(crate) fn of_endpoint(store: &Store, current: &Current, name: &str, inside: bool) -> Result<Requests> {
         let app = current.app;
         if app.endpoint(name).is_none() {
             let known: Vec<&str> = app.endpoints.iter().map(|endpoint| endpoint.name).collect();
@@ -60,7 +60,7 @@ impl Requests {
                 .with_hint(format!("known endpoints: {}", known.join(", ")))
                 .into());
         }
-        let url = |url: &Option<String>| url.clone().ok_or_else(|| not_running(current));
+        let url = |url: &Option<String>| url_for(current, url, inside);
         let graph = find_graph(store, current)?;
         Ok(Requests::Endpoint {
             app: app.name.to_owned(),
@@ -214,6 +214,15 @@ pub(crate) fn find_graph(store: &Store, current: &Current) -> Result<Option<Stri
         }
     }
     Ok(None)
+}
+
+/// A front end's URL as the deployment's own hosts (`inside`) or this machine reach it.
+///
+/// # Errors
+/// Exit code 2 before `run`.
+pub(super) fn url_for(current: &Current, url: &Option<String>, inside: bool) -> Result<String> {
+    let url = url.as_deref().ok_or_else(|| not_running(current))?;
+    Ok(if inside { hosts::inside(&current.deployment, url) } else { url.to_owned() })
 }
 
 /// The refusal of a workload before `run`.

@@ -7,8 +7,11 @@
 mod change;
 mod error;
 mod firewall;
+mod guest;
 mod images;
+mod key;
 mod own_address;
+mod provision;
 mod vm;
 
 use std::future::Future;
@@ -28,6 +31,7 @@ use crate::error::{Plain, Result};
 pub use error::{GceError, Kind};
 pub use images::{Disk, Image};
 pub use own_address::own_address;
+pub use provision::{Cloud, of_deployment};
 pub use vm::{Vm, VmSpec, VmState};
 
 /// How often a passing failure is tried again, and how long at first (doubled each time, with jitter).
@@ -236,7 +240,8 @@ where
             return Err(error);
         }
         tracing::debug!(what, attempt, %error, "trying again");
-        tokio::time::sleep(pause.mul_f64(rand::rng().random_range(0.5..1.0))).await;
+        let share = rand::rng().random_range(0.5..1.0);
+        tokio::time::sleep(pause.mul_f64(share)).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
         attempt += 1;
     }

@@ -11,7 +11,7 @@ use google_cloud_gax::options::RequestOptionsBuilder;
 use google_cloud_gax::retry_policy::NeverRetry;
 
 use super::{Gce, GceError, Kind, Scope, last, request_id, retry};
-use crate::cloud::{DEPLOYMENT, MAESTRO, Ownership, TOOL};
+use crate::cloud::{DEPLOYMENT, MAESTRO, Ownership, TOOL, UID};
 
 /// A machine to create.
 #[derive(Clone, Debug, PartialEq)]
@@ -115,9 +115,7 @@ impl Gce {
     }
 
     async fn accept_existing(&self, spec: &VmSpec, error: GceError) -> Result<(), GceError> {
-        let ours = |vm: &Vm| {
-            vm.labels.get(TOOL) == spec.labels.get(TOOL) && vm.labels.get(DEPLOYMENT) == spec.labels.get(DEPLOYMENT)
-        };
+        let ours = |vm: &Vm| [TOOL, DEPLOYMENT, UID].iter().all(|key| vm.labels.get(*key) == spec.labels.get(*key));
         match self.vm(&spec.zone, &spec.name).await? {
             Some(vm) if ours(&vm) => Ok(()),
             _ => {
