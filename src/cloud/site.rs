@@ -81,11 +81,8 @@ impl Site {
     /// # Errors
     /// The reason when `ttl_hours` is outside that.
     pub fn ttl(&self) -> Result<Duration, String> {
-        let seconds = self.ttl_hours * 3600.0;
-        if !(30.0..=120.0 * 86_400.0).contains(&seconds) {
-            return Err(format!("ttl_hours: {} is outside 30 s .. 120 days", self.ttl_hours));
-        }
-        Ok(Duration::from_secs_f64(seconds))
+        let ttl = Duration::try_from_secs_f64(self.ttl_hours * 3600.0).ok().filter(|ttl| is_time_limit(*ttl));
+        ttl.ok_or_else(|| format!("ttl_hours: {} is outside 30 s .. 120 days", self.ttl_hours))
     }
 
     /// What is wrong with the file, if anything.
@@ -112,6 +109,11 @@ impl Site {
 fn is_registry(text: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '/' | ':');
     text.contains('/') && !text.starts_with(['/', '-']) && text.chars().all(plain)
+}
+
+/// Whether Compute Engine takes it as `maxRunDuration`.
+pub fn is_time_limit(ttl: Duration) -> bool {
+    (Duration::from_secs(30)..=Duration::from_secs(120 * 86_400)).contains(&ttl)
 }
 
 /// Whether `text` is an address block: `192.0.2.0/24`, `2001:db8::/32`.

@@ -262,6 +262,7 @@ impl Inner {
             ("POST", ["zones", zone, "instances", name, "stop"]) => self.change(zone, name, Effect::Stop),
             ("POST", ["zones", zone, "instances", name, "setLabels"]) => self.set_labels(zone, name, body),
             ("POST", ["zones", zone, "instances", name, "setScheduling"]) => self.set_scheduling(zone, name, body),
+            ("GET", ["zones", zone, "instances", name, "getGuestAttributes"]) => self.guest_attributes(zone, name),
             ("GET", ["zones", zone, "instances", name, "serialPort"]) => self.serial_port(zone, name),
             ("GET", ["aggregated", "instances"]) => {
                 return reply(200, &aggregated(&self.instances, "instances", query));
@@ -282,7 +283,10 @@ impl Inner {
             ("PUT", ["global", "firewalls", name]) => self.replace_firewall(name, body),
             ("DELETE", ["global", "firewalls", name]) => self.remove(name, |inner| &mut inner.firewalls),
             ("GET", ["regions", name]) => Ok(self.region(name)),
-            _ => Err((404, "notFound", format!("no such method: {method} {}", parts.join("/")))),
+            _ => {
+                self.violations.push(format!("no such method: {method} {}", parts.join("/")));
+                Err((404, "notFound", format!("no such method: {method} {}", parts.join("/"))))
+            }
         };
         match response {
             Ok(value) => {

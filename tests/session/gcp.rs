@@ -134,3 +134,24 @@ fn the_firewall_table_is_created_and_compared() {
     });
     assert!(emulator.leftovers().is_empty());
 }
+
+#[test]
+fn the_documents_name_what_the_table_gives() {
+    use maestro::cloud::{price::Prices, provision};
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(root.join("configs/gcp/socialNetwork/us-eu.yml")).unwrap();
+    let app = maestro::app::App::find("socialNetwork").unwrap();
+    let target = maestro::experiment::TargetName::Gcp;
+    let placement = maestro::placement::Placement::parse(target, app, "us-eu.yml", &text).unwrap();
+    let machines = provision::machines(&placement, "t", 1).unwrap();
+    let estimate = Prices::default().estimate(&machines, 50, false);
+    let (hour, until) = (estimate.usd_per_hour, estimate.usd_per_hour * 12.0);
+    let page = std::fs::read_to_string(root.join("docs/gcp.md")).unwrap();
+    let words = page.split_whitespace().collect::<Vec<_>>().join(" ");
+    let said = format!(
+        "({} machines) is {hour:.2} USD per hour by the built-in table of {}, {until:.2} USD until",
+        machines.len(),
+        estimate.as_of
+    );
+    assert!(words.contains(&said), "the page does not say: {said}");
+}

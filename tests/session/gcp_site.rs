@@ -278,6 +278,7 @@ fn a_base_machine_that_fails_or_never_ends_is_removed() {
     assert_eq!((cloud.emulator.instances(), cloud.emulator.leftovers()), (Vec::new(), Vec::new()));
     // Stopped from outside it takes the machine with it.
     cloud.session.write("gcp/config.yml", SITE);
+    cloud.emulator.hang("maestro-base: installing packages\n");
     let mut child = cloud.command(build).stderr(std::process::Stdio::piped()).spawn().unwrap();
     crate::harness::wait_for("the machine", 30, || (!cloud.emulator.instances().is_empty()).then_some(()));
     let pid = rustix::process::Pid::from_child(&child);
@@ -303,4 +304,96 @@ async fn images_are_pushed_where_the_machine_fetches_them() {
     assert_eq!(registry.id_of(&format!("dsb/{name}"), "1"), Some(id));
     let refused = engine.push_image("127.0.0.1:9/dsb/none:1", None).await.unwrap_err();
     assert!(refused.to_string().contains("push image `127.0.0.1:9/dsb/none:1`"), "{refused}");
+}
+
+#[test]
+fn doctor_tells_when_a_run_can_start() {
+    let cloud = Cloud::new(&format!("{SITE}registry: us-central1-docker.pkg.dev/p/dsb\n"));
+    cloud.session.write("c.yml", crate::gcp_chaos::placement());
+    let doctor = "--gcp socialNetworkMini doctor -config c.yml";
+    let done = cloud.ends(doctor, 3);
+    for words in [
+        "rule `swarm` is missing",
+        "none yet",
+        "maestro --gcp socialNetworkMini build",
+        "maestro --gcp firewall apply",
+        "6 vCPUs of 72 free, 3 addresses of 29 free",
+    ] {
+        assert!(done.stdout.contains(words), "{words}: {}", done.stdout);
+    }
+    assert!(done.stderr.contains("no run can start on `gcp` yet: firewall"), "{}", done.stderr);
+    assert!(cloud.ends("--gcp socialNetworkMini doctor", 3).stdout.contains("no placement was named"));
+    cloud.ok("--gcp firewall apply");
+    cloud.emulator.plant_image("maestro-base-1", "maestro-base", &cloud.labels(None, "base-image", 9000));
+    let done = cloud.ok(doctor);
+    assert!(
+        done.stdout.lines().any(|line| line.contains("base image") && line.contains("maestro-base-1")),
+        "{}",
+        done.stdout
+    );
+    cloud.emulator.quota(5.0);
+    let done = cloud.ends(doctor, 3);
+    assert!(done.stdout.contains("6 vCPUs of 5 free"), "{}", done.stdout);
+    cloud.emulator.fail("/global/firewalls", 1, 403, "forbidden");
+    let done = cloud.ends(doctor, 3);
+    assert!(done.stdout.contains("check gcp/credentials.json and the role in docs/gcp.md"), "{}", done.stdout);
+    cloud.session.write("gcp/config.yml", "project_id: change-me\n");
+    assert!(cloud.ends(doctor, 3).stdout.contains("put your project's id there"));
+    cloud.fine();
+}
+
+#[test]
+fn extend_relabels_what_lives_long_enough_and_restarts_the_rest() {
+    let cloud = Cloud::new(SITE);
+    cloud.session.write("c.yml", crate::gcp_chaos::placement());
+    assert!(cloud.ends("--gcp extend --ttl 1", 2).stderr.contains("no app given"));
+    assert!(
+        cloud.ends("--gcp socialNetworkMini extend --ttl 1", 2).stderr.contains("nothing is deployed on `gcp` yet")
+    );
+    cloud.emulator.plant_image("maestro-base-1", "maestro-base", &cloud.labels(Some("bob"), "base-image", 9000));
+    let mut deploy = cloud.command("--gcp socialNetworkMini deploy -config c.yml -clients 1 --yes -q");
+    let mut deploy = deploy.stderr(std::process::Stdio::null()).spawn().unwrap();
+    let running = || {
+        let names = cloud.emulator.instances();
+        let runs = |name: &String| cloud.emulator.instance(name).is_some_and(|vm| vm["status"] == "RUNNING");
+        (names.len() == 4 && names.iter().all(runs)).then_some(names)
+    };
+    let names = crate::harness::wait_for("the machines", 60, running);
+    deploy.kill().unwrap();
+    deploy.wait().unwrap();
+    let expiry = |name: &String| {
+        let label = cloud.emulator.instance(name).unwrap()["labels"]["expiry"].as_str().unwrap().to_owned();
+        label.parse::<i64>().unwrap() - jiff::Timestamp::now().as_second()
+    };
+    let asked = |what: &str| cloud.emulator.requests().iter().filter(|(line, _)| line.ends_with(what)).count();
+    assert!(names.iter().all(|name| (42_000..=43_200).contains(&expiry(name))));
+    assert!(cloud.ends("--gcp extend --ttl 0.001", 2).stderr.contains("30 s to 120 days"));
+
+    // They live 12 h anyway.
+    let done = cloud.ok("--gcp extend --ttl 2");
+    assert_eq!(done.stdout.matches("change its label").count(), 4, "{}", done.stdout);
+    assert!(names.iter().all(|name| (7_000..=7_200).contains(&expiry(name))));
+    assert_eq!((asked("/stop"), asked("/setScheduling")), (0, 0));
+
+    // Longer than that takes a stop, which is asked for.
+    let done = cloud.ends("--gcp extend --ttl 24", 2);
+    assert_eq!(done.stdout.matches("stop, change, start").count(), 4, "{}", done.stdout);
+    cloud.ok("--gcp extend --ttl 24 --dry-run");
+    assert!(names.iter().all(|name| expiry(name) <= 7_200));
+    cloud.emulator.fail("setLabels", 1, 412, "conditionNotMet");
+    cloud.emulator.fail("/start", 1, 503, "backendError");
+    cloud.ok("--gcp extend --ttl 24 --yes");
+    assert_eq!((asked("/stop"), asked("/setScheduling")), (4, 4));
+    for name in &names {
+        let vm = cloud.emulator.instance(name).unwrap();
+        assert_eq!(
+            (&vm["status"], &vm["scheduling"]["maxRunDuration"]["seconds"]),
+            (&json!("RUNNING"), &json!("86400"))
+        );
+        assert_eq!(vm["scheduling"]["instanceTerminationAction"], "DELETE");
+        assert!((86_000..=86_400).contains(&expiry(name)));
+        let role = vm["labels"]["role"].as_str().unwrap();
+        assert!(["manager", "node", "client"].contains(&role), "{role}");
+    }
+    cloud.fine();
 }

@@ -22,6 +22,7 @@ mod estimators;
 mod gather;
 mod gce_emulator;
 mod gcp;
+mod gcp_chaos;
 mod gcp_site;
 mod gsd;
 mod harness;

@@ -12,7 +12,7 @@ use crate::cloud::site::Site;
 use crate::cloud::startup::BASE_FAMILY;
 use crate::command::{Current, compose_file, firewall, gc, gcp, hosts};
 use crate::error::Result;
-use crate::execute::gce::{Gce, Kind};
+use crate::execute::gce::{Gce, Kind, of_deployment};
 use crate::execute::inspect;
 use crate::experiment::TargetName;
 use crate::finding::Finding;
@@ -135,7 +135,10 @@ async fn quotas(
     };
     match needs(context, app, &config, clients) {
         Err(error) => vec![Finding::failed(what, &error)],
-        Ok(needs) => {
+        Ok(mut needs) => {
+            if let (None, Some(current)) = (&request.config, current) {
+                without_those_there(&mut needs, gce, current).await;
+            }
             futures_util::future::join_all(
                 needs.into_iter().map(async |(region, need)| quota(gce, &region, need).await),
             )
@@ -162,6 +165,17 @@ fn needs(context: &Context, app: &'static App, config: &str, clients: u32) -> Re
         add(zone, machine_type, clients);
     }
     Ok(needs)
+}
+
+/// Takes out the machines that a deploy which did not come to its end has made already: they are in the quota's usage.
+async fn without_those_there(needs: &mut BTreeMap<String, Need>, gce: &Gce, current: &Current) {
+    let there = of_deployment(gce, &current.deployment.tag, current.deployment.uid()).await;
+    for vm in there.unwrap_or_default() {
+        if let Some(need) = needs.get_mut(region(&vm.zone)) {
+            need.machines = need.machines.saturating_sub(1);
+            need.vcpus = need.vcpus.saturating_sub(vcpus(&vm.machine_type).unwrap_or(0));
+        }
+    }
 }
 
 async fn quota(gce: &Gce, region: &str, need: Need) -> Finding {

@@ -18,11 +18,6 @@ impl Emulator {
         inner.console = console.to_owned();
     }
 
-    /// Startup scripts come to their end again.
-    pub fn stop_hanging(&self) {
-        self.inner().hangs = false;
-    }
-
     /// Plants a disk that no machine has, with these labels.
     pub fn plant_disk(&self, zone: &str, name: &str, labels: &Value) {
         let body = json!({"name": name, "zone": format!("zones/{zone}"), "sizeGb": "50", "labels": labels});
@@ -185,6 +180,14 @@ impl Inner {
         }
         instance["scheduling"] = body.clone();
         Ok(self.operation(None, Effect::Nothing))
+    }
+
+    /// The host key that the machine's agent published.
+    pub(super) fn guest_attributes(&mut self, zone: &str, name: &str) -> Answer {
+        self.get(zone, name)?;
+        let key = "AAAAC3NzaC1lZDI1NTE5AAAAIDVc6tEmSEWtQTlSdOgjcSLBmYjvUcjhMRCbQGkLh2Hq";
+        let item = json!({"namespace": "hostkeys", "key": "ssh-ed25519", "value": key});
+        Ok(json!({"kind": "compute#guestAttributes", "queryPath": "hostkeys/", "queryValue": {"items": [item]}}))
     }
 
     pub(super) fn serial_port(&mut self, zone: &str, name: &str) -> Answer {
