@@ -1,6 +1,7 @@
 //! `maestro info`: addresses of what runs, deployments and runs, newest first.
 
 mod containers;
+mod embedded;
 mod swarm;
 
 use crate::Context;
@@ -66,7 +67,7 @@ async fn services(context: &Context, request: &Request) -> Result<()> {
             Err(Plain::usage(format!("`{}` has no hosts but this machine", current.target)).into())
         }
         Runtime::Containers => containers::show(context, request, &current).await,
-        Runtime::InProcess => Err(super::unavailable("info -ps / -logs")),
+        Runtime::InProcess => embedded::show(context, request, &current).await,
     }
 }
 

@@ -1,6 +1,6 @@
 //! The miniature as a process: start, stop, restart, and everything that can happen to it.
 
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
@@ -48,6 +48,35 @@ fn clean_ends_the_miniature_and_nothing_else() {
     let done = mini.run("wkld -E compose-post -r 10 -d 1");
     assert_eq!(done.code, 2, "{}", done.stderr);
     assert!(done.stderr.contains("run"), "{}", done.stderr);
+}
+
+#[test]
+fn info_shows_its_process_its_addresses_and_its_log() {
+    let mini = Mini::start(NEAR, "");
+    let rows: Value = serde_json::from_str(&mini.ok("--json info -ps").stdout).unwrap();
+    assert_eq!((&rows[0]["pid"], &rows[0]["state"]), (&json!(mini.pid()), &json!("running")), "{rows}");
+    assert_eq!(rows[0]["urls"][0], json!(mini.origin()));
+    let table = mini.ok("info -ps").stdout;
+    assert!(table.starts_with("service ") && table.contains(&format!("miniature  running  {}", mini.pid())), "{table}");
+    assert!(mini.ok("info -links").stdout.contains(&mini.origin()));
+
+    let log = mini.dir().join("miniature.log");
+    let mut file = std::fs::OpenOptions::new().append(true).open(log).unwrap();
+    writeln!(file, "a line of its log").unwrap();
+    assert!(mini.ok("info -logs miniature").stdout.ends_with("a line of its log\n"));
+    let mut follow = mini.session.command(&["--embedded", "socialNetwork", "info", "-logs", "miniature", "-follow"]);
+    let mut follow = follow.stdout(Stdio::piped()).spawn().unwrap();
+    writeln!(file, "and another").unwrap();
+    let mut lines = BufReader::new(follow.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap() == "and another"));
+    mini.ok("clean");
+    assert!(wait_for("the end of what follows it", 20, || follow.try_wait().unwrap()).success());
+
+    let other = mini.run("info -logs jaeger");
+    let said = "maestro: no service `jaeger` runs here\n  one process plays them all: miniature\n";
+    assert_eq!((other.code, other.stderr.as_str()), (2, said));
+    assert_eq!(mini.ok("info -ps").stderr, "nothing runs\n");
+    assert_eq!(mini.run("info -hosts").code, 2);
 }
 
 #[test]
