@@ -181,10 +181,19 @@ fn bar(canvas: &mut Canvas<'_>, placed: &Placed<'_>, mark: &Mark) {
         let at = (middle, (start + end) / 2.0 + BAR_TEXT * 0.36);
         canvas.text(text, at, Anchor::Middle, bold(ON_COLOR));
     } else {
-        let top = interval.map_or(end, |(_, high)| end.min(y_of(placed, high)));
+        let top = interval.map_or(end, |_| end.min(y_of(placed, highest(placed, *x))));
         let at = if *to < 0.0 { end.max(start) + BAR_TEXT } else { top.min(start) - 2.5 };
         canvas.text(text, (middle, at.max(placed.area.y + BAR_TEXT)), Anchor::Middle, bold(INK));
     }
+}
+
+/// The highest end of a whisker of the bars at `x`.
+fn highest(placed: &Placed<'_>, x: f64) -> f64 {
+    let high = |mark: &Mark| match mark {
+        Mark::Bar { x: at, interval: Some((_, high)), .. } if *at == x => Some(*high),
+        _ => None,
+    };
+    placed.panel.marks.iter().filter_map(high).fold(f64::NEG_INFINITY, f64::max)
 }
 
 /// An interval as a thin line with two caps.
@@ -271,42 +280,73 @@ fn lines(canvas: &mut Canvas<'_>, placed: &Placed<'_>, mark: &Mark) {
 /// Size of the small texts beside points.
 const POINT_TEXT: f64 = 7.5;
 
-/// Writes the small texts beside points where they cover neither each other nor a point; those without such a place
-/// are left out (pointing at the point still shows its values).
+/// Writes the small texts beside points where they cover neither each other nor a point, a whisker or a line; those
+/// without such a place are left out (pointing at the point still shows its values).
 fn point_labels(canvas: &mut Canvas<'_>, placed: &Placed<'_>) {
     let mut taken: Vec<Rect> = Vec::new();
+    let mut lines: Vec<[(f64, f64); 2]> = Vec::new();
     let mut wanted: Vec<(&Point, (f64, f64), Rgb)> = Vec::new();
     for mark in &placed.panel.marks {
         let Mark::Line { points, color, .. } = mark else { continue };
-        for point in points.iter().filter(|point| !point.label.is_empty()) {
-            let (x, y) = (x_of(placed, point.x), y_of(placed, point.y));
+        let at: Vec<(f64, f64)> = points.iter().map(|p| (x_of(placed, p.x), y_of(placed, p.y))).collect();
+        lines.extend(at.windows(2).map(|pair| [pair[0], pair[1]]));
+        for (point, (x, y)) in points.iter().zip(at).filter(|(point, _)| !point.label.is_empty()) {
             taken.push(Rect { x: x - 3.5, y: y - 3.5, width: 7.0, height: 7.0 });
+            let (top, bottom) = whisker_ends(placed, point);
+            taken.push(Rect { x: x - 2.5, y: top, width: 5.0, height: bottom - top });
             wanted.push((point, (x, y), *color));
         }
     }
+    let area = placed.area;
     for (point, (x, y), color) in wanted {
-        let width = text_width(&point.label, POINT_TEXT, Face::Normal);
-        let height = POINT_TEXT * 0.76;
-        let (whisker_top, whisker_bottom) =
-            point.interval.map_or((y, y), |(low, high)| (y_of(placed, high).min(y), y_of(placed, low).max(y)));
-        let places = [
-            (x - width / 2.0, whisker_top - 5.5 - height),
-            (x - width / 2.0, whisker_bottom + 5.5),
-            (x + 6.0, y - height / 2.0),
-            (x - 6.0 - width, y - height / 2.0),
-        ];
-        let free = places.into_iter().map(|(x, y)| Rect { x, y, width, height }).find(|rect| {
-            rect.x > placed.area.x + 1.0
-                && rect.right() < placed.area.right() - 1.0
-                && rect.y > placed.area.y + 1.0
-                && rect.bottom() < placed.area.bottom() - 1.0
+        let free = label_places(placed, point, (x, y)).into_iter().find(|rect| {
+            rect.x > area.x + 1.0
+                && rect.right() < area.right() - 1.0
+                && rect.y > area.y + 1.0
+                && rect.bottom() < area.bottom() - 1.0
                 && taken.iter().all(|other| !touch(rect, other))
+                && lines.iter().all(|line| !crosses(rect, line))
         });
         if let Some(rect) = free {
             canvas.text(&point.label, (rect.x, rect.bottom()), Anchor::Left, font(POINT_TEXT, color));
             taken.push(rect);
         }
     }
+}
+
+/// Upper and lower end of what is drawn at a point.
+fn whisker_ends(placed: &Placed<'_>, point: &Point) -> (f64, f64) {
+    let y = y_of(placed, point.y);
+    point.interval.map_or((y, y), |(low, high)| (y_of(placed, high).min(y), y_of(placed, low).max(y)))
+}
+
+/// Where the text of a point may be, best first: above, below, a line further, beside.
+fn label_places(placed: &Placed<'_>, point: &Point, (x, y): (f64, f64)) -> [Rect; 6] {
+    let (width, height) = (text_width(&point.label, POINT_TEXT, Face::Normal), POINT_TEXT * 0.76);
+    let (top, bottom) = whisker_ends(placed, point);
+    let (centred, further) = (x - width / 2.0, height + 3.0);
+    let places = [
+        (centred, top - 5.5 - height),
+        (centred, bottom + 5.5),
+        (centred, top - 5.5 - height - further),
+        (centred, bottom + 5.5 + further),
+        (x + 6.0, y - height / 2.0),
+        (x - 6.0 - width, y - height / 2.0),
+    ];
+    places.map(|(x, y)| Rect { x, y, width, height })
+}
+
+/// Whether a thick line from `a` to `b` runs through `rect`.
+fn crosses(rect: &Rect, [a, b]: &[(f64, f64); 2]) -> bool {
+    const HALF: f64 = 2.0;
+    let (from, to) = (a.0.max(rect.x).min(rect.right()), b.0.max(rect.x).min(rect.right()));
+    let beside = a.0.max(b.0) < rect.x - HALF || a.0.min(b.0) > rect.right() + HALF;
+    if beside {
+        return false;
+    }
+    let at = |x: f64| if a.0 == b.0 { None } else { Some(a.1 + (b.1 - a.1) * (x - a.0) / (b.0 - a.0)) };
+    let (start, end) = (at(from).unwrap_or(a.1), at(to).unwrap_or(b.1));
+    start.max(end) > rect.y - HALF && start.min(end) < rect.bottom() + HALF
 }
 
 fn touch(a: &Rect, b: &Rect) -> bool {

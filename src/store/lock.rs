@@ -49,6 +49,18 @@ impl Store {
         Ok(Lock { _file: file })
     }
 
+    /// Process id of whoever holds the lock of `directory` at this moment.
+    pub fn lock_holder(&self, directory: &Path) -> Option<u32> {
+        let mut file = File::open(directory.join(".lock")).ok()?;
+        match file.try_lock_shared() {
+            Err(TryLockError::WouldBlock) => match self.locked_by(&mut file) {
+                StoreError::Locked { pid, .. } => Some(pid),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     fn locked_by(&self, file: &mut File) -> StoreError {
         let mut note = String::new();
         if file.read_to_string(&mut note).is_err() {
@@ -70,6 +82,8 @@ mod tests {
         let held = store.lock("wkld").unwrap();
         let error = store.lock("clean").unwrap_err();
         assert!(matches!(&error, StoreError::Locked { command, .. } if command == "wkld"), "{error}");
+        assert_eq!(store.lock_holder(&dir.path().join("deploy")), Some(std::process::id()));
+        assert_eq!(store.lock_holder(&dir.path().join("elsewhere")), None);
         drop(held);
         // A process that another test is just starting may hold a copy of the descriptor until its exec.
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);

@@ -130,24 +130,43 @@ impl Claims {
 /// What `runs` say about `claim`: the judgement and the numbers it rests on.
 pub fn judge(claim: &Claim, runs: &[Observed]) -> (Judgement, String) {
     match &claim.kind {
-        Kind::Violated { variant } => violated(*variant, runs, true),
-        Kind::NeverViolated { variant } => violated(*variant, runs, false),
+        Kind::Violated { variant } => violated(*variant, runs),
+        Kind::NeverViolated { variant } => never_violated(*variant, runs),
         Kind::Cost { metric, limit_percent } => cost(metric, *limit_percent, runs),
         Kind::GrowsMore { metric, far, near } => grows_more(metric, far, near, runs),
     }
 }
 
-fn violated(variant: Variant, runs: &[Observed], wanted: bool) -> (Judgement, String) {
+/// Violations and observations of all runs of a variant.
+fn counts(variant: Variant, runs: &[Observed]) -> (u64, u64) {
     let counts = runs.iter().filter(|run| run.variant == variant).filter_map(|run| run.metrics.violations);
-    let (k, n) = counts.fold((0, 0), |sum, count| (sum.0 + count.0, sum.1 + count.1));
-    if n == 0 {
+    counts.fold((0, 0), |sum, count| (sum.0 + count.0, sum.1 + count.1))
+}
+
+/// `3 of 100 (1.03 to 8.45 %)`.
+fn share((k, n): (u64, u64)) -> String {
+    let interval = stats::wilson(k, n);
+    format!("{k} of {n} ({:.2} to {:.2} %)", 100.0 * interval.low, 100.0 * interval.high)
+}
+
+/// One seen is proof; none seen is only an upper bound.
+fn violated(variant: Variant, runs: &[Observed]) -> (Judgement, String) {
+    match counts(variant, runs) {
+        (_, 0) => (Judgement::CannotTell, format!("no observation of {variant}")),
+        seen if seen.0 > 0 => (Judgement::Holds, share(seen)),
+        seen => (Judgement::CannotTell, share(seen)),
+    }
+}
+
+/// One seen disproves it; none seen counts only where so many observations would have shown what the other variant has.
+fn never_violated(variant: Variant, runs: &[Observed]) -> (Judgement, String) {
+    let other = if variant == Variant::Antipode { Variant::Baseline } else { Variant::Antipode };
+    let (seen, without) = (counts(variant, runs), counts(other, runs));
+    if seen.1 == 0 {
         return (Judgement::CannotTell, format!("no observation of {variant}"));
     }
-    let interval = stats::wilson(k, n);
-    let (low, high) = (100.0 * interval.low, 100.0 * interval.high);
-    let numbers = format!("{k} of {n} ({low:.2} to {high:.2} %)");
-    let holds = if (k > 0) == wanted { Judgement::Holds } else { Judgement::DoesNotHold };
-    (holds, numbers)
+    let apart = stats::wilson(seen.0, seen.1).high < stats::wilson(without.0, without.1).low;
+    (side(seen.0 == 0 && apart, seen.0 > 0), format!("{}; {other} {}", share(seen), share(without)))
 }
 
 /// Baseline and antipode runs of the same placement, rate and round.
@@ -250,6 +269,17 @@ mod tests {
             assert_eq!(judgement(id, &good), Judgement::Holds, "{id}");
         }
         assert_eq!(judgement("throughput", &runs(80.0)), Judgement::DoesNotHold);
+    }
+
+    #[test]
+    fn one_violation_decides_and_none_seen_needs_something_to_compare_with() {
+        let mut broken = runs(99.5);
+        broken[1].metrics.violations = Some((1, 100));
+        assert_eq!(judgement("barrier", &broken), Judgement::DoesNotHold);
+        let mut calm = runs(99.5);
+        calm.iter_mut().for_each(|run| run.metrics.violations = Some((0, 100)));
+        assert_eq!(judgement("barrier", &calm), Judgement::CannotTell, "the baseline has none either");
+        assert_eq!(judgement("violations", &calm), Judgement::CannotTell, "none seen in 1200 is no proof of never");
     }
 
     #[test]

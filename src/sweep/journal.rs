@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::spent::Spent;
 use crate::store::{Status, StoreError, read_text};
 
 /// One line of the journal.
@@ -35,10 +36,9 @@ pub enum Event {
         dir: String,
         /// Its outcome.
         status: Status,
-        /// Time spent loading, s.
-        load_s: f64,
-        /// Time spent on everything else (restart, readiness, gather), s.
-        idle_s: f64,
+        /// Where its time went.
+        #[serde(flatten)]
+        spent: Spent,
         /// us since the epoch.
         at_us: i64,
     },
@@ -87,10 +87,8 @@ pub enum RunState {
         dir: String,
         /// Its outcome.
         status: Status,
-        /// s.
-        load_s: f64,
-        /// s.
-        idle_s: f64,
+        /// Where its time went.
+        spent: Spent,
     },
     /// Given up, and why.
     Quarantined(String),
@@ -100,8 +98,22 @@ pub enum RunState {
 #[derive(Clone, Debug, Default)]
 pub struct Progress {
     runs: HashMap<(String, u32), RunState>,
+    begun: Option<Begun>,
     /// Whether the sweep reached its end.
     pub ended: bool,
+}
+
+/// The attempt that began last and has not ended, if its process lives.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Begun {
+    /// The cell's id.
+    pub cell: String,
+    /// Round, from 0.
+    pub round: u32,
+    /// Attempt, from 1.
+    pub attempt: u32,
+    /// us since the epoch.
+    pub at_us: i64,
 }
 
 impl Progress {
@@ -110,12 +122,28 @@ impl Progress {
         self.runs.get(&(cell.to_owned(), round)).cloned().unwrap_or(RunState::Pending { failed: 0 })
     }
 
+    /// The attempt that began last and has not ended.
+    pub fn begun(&self) -> Option<&Begun> {
+        self.begun.as_ref()
+    }
+
+    /// Rounds of a cell that the journal has something to say about.
+    pub fn rounds(&self, cell: &str) -> Vec<u32> {
+        let mut rounds: Vec<u32> = self.runs.keys().filter(|(of, _)| of == cell).map(|(_, round)| *round).collect();
+        rounds.sort_unstable();
+        rounds
+    }
+
     /// Takes one more event in.
     pub fn apply(&mut self, event: &Event) {
+        self.begun = None;
         match event {
-            Event::Started { .. } => {}
-            Event::Finished { cell, round, dir, status, load_s, idle_s, .. } => {
-                let done = RunState::Finished { dir: dir.clone(), status: *status, load_s: *load_s, idle_s: *idle_s };
+            Event::Started { cell, round, attempt, at_us } => {
+                self.begun = Some(Begun { cell: cell.clone(), round: *round, attempt: *attempt, at_us: *at_us });
+                self.ended = false;
+            }
+            Event::Finished { cell, round, dir, status, spent, .. } => {
+                let done = RunState::Finished { dir: dir.clone(), status: *status, spent: *spent };
                 self.runs.insert((cell.clone(), *round), done);
             }
             Event::Failed { cell, round, attempt, .. } => {
@@ -205,8 +233,7 @@ mod tests {
             round,
             dir: "gather/x".into(),
             status: Status::Complete,
-            load_s: 5.0,
-            idle_s: 0.2,
+            spent: Spent { load_s: 5.0, idle_s: 0.2, ..Spent::default() },
             at_us: 1,
         }
     }
@@ -232,6 +259,25 @@ mod tests {
             let again = Journal::progress(&path).unwrap();
             assert!(matches!(again.state("c", 7), RunState::Finished { .. }), "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn what_runs_now_is_known_and_a_new_start_ends_the_end() {
+        let mut progress = Progress::default();
+        progress.apply(&Event::Ended { at_us: 1 });
+        progress.apply(&Event::Started { cell: "c".into(), round: 3, attempt: 2, at_us: 5 });
+        let begun = progress.begun().unwrap();
+        assert_eq!((begun.round, begun.attempt, progress.ended), (3, 2, false));
+        progress.apply(&finished(3));
+        assert_eq!((progress.begun(), progress.rounds("c")), (None, vec![3]));
+    }
+
+    #[test]
+    fn times_of_an_earlier_version_are_read() {
+        let line = "{\"event\":\"finished\",\"cell\":\"c\",\"round\":0,\"dir\":\"d\",\"status\":\"complete\",\
+                    \"load_s\":5.0,\"idle_s\":0.5,\"at_us\":1}";
+        let Event::Finished { spent, .. } = serde_json::from_str(line).unwrap() else { unreachable!() };
+        assert_eq!((spent.load_s, spent.overhead_s()), (5.0, 0.5));
     }
 
     #[test]

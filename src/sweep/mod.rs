@@ -7,10 +7,12 @@ mod claims;
 mod journal;
 mod metrics;
 mod spec;
+mod spent;
 mod until;
 
 pub use claims::{Claim, Claims, Judgement, Observed, judge};
-pub use journal::{Event, Journal, Progress, RunState};
+pub use journal::{Begun, Event, Journal, Progress, RunState};
 pub use metrics::Metrics;
 pub use spec::{Between, Blocks, Cell, DelaySpec, LateClient, Order, Quick, RunId, Spec, SweepError};
+pub use spent::Spent;
 pub use until::Until;

@@ -118,6 +118,8 @@ pub struct Override {
     pub config: Option<String>,
     /// Only cells of this variant.
     pub variant: Option<Variant>,
+    /// Only cells of this endpoint.
+    pub endpoint: Option<String>,
     /// Only cells of this rate.
     pub rate: Option<f64>,
     /// Their duration, s.
@@ -172,7 +174,7 @@ pub struct Spec {
     #[serde(default = "one")]
     pub threads: Vec<usize>,
     /// Client hosts.
-    #[serde(default = "one_client")]
+    #[serde(default = "once")]
     pub clients: u32,
     /// Rounds per cell.
     pub rounds: u32,
@@ -197,7 +199,7 @@ pub struct Spec {
     #[serde(default = "one_seed")]
     pub seed: u64,
     /// How often a failed run is tried again before it is quarantined.
-    #[serde(default = "one_retry")]
+    #[serde(default = "once")]
     pub retries: u32,
     /// What becomes of runs whose client was late.
     #[serde(default)]
@@ -228,13 +230,10 @@ fn compose_post() -> Vec<String> {
 fn one() -> Vec<usize> {
     vec![1]
 }
-fn one_client() -> u32 {
+fn once() -> u32 {
     1
 }
 fn one_seed() -> u64 {
-    1
-}
-fn one_retry() -> u32 {
     1
 }
 fn thirty() -> u32 {
@@ -389,6 +388,7 @@ impl Spec {
         for rule in &self.overrides {
             let applies = rule.config.as_ref().is_none_or(|c| *c == cell.config)
                 && rule.variant.is_none_or(|v| v == cell.variant)
+                && rule.endpoint.as_ref().is_none_or(|e| *e == cell.endpoint)
                 && rule.rate.is_none_or(|r| r == cell.rate);
             if applies {
                 cell.duration_s = rule.duration_s.unwrap_or(cell.duration_s);

@@ -257,6 +257,17 @@ impl Host {
         self.wait_up();
     }
 
+    /// The host loses its power: everything on it ends at once.
+    pub fn power_off(&self) {
+        docker(&["kill", &self.container]);
+    }
+
+    /// The host starts again, with its disk as it was and the address that it had.
+    pub fn power_on(&self) {
+        docker(&["start", &self.container]);
+        self.wait_up();
+    }
+
     fn wait_up(&self) {
         let deadline = Instant::now() + UP_LIMIT;
         loop {

@@ -55,6 +55,14 @@ fn a_sweep_ends_with_verdict_runs_and_figure() {
         assert!(session.path(figure.trim()).metadata().unwrap().len() > 1000);
     }
     assert_eq!(finished(&session).len(), 4);
+    let tail: Vec<&str> = done.stdout.lines().rev().take(5).collect();
+    assert!(tail[4] == "runs:" && tail[..4].iter().all(|line| line.starts_with("  gather/embedded/")), "{tail:?}");
+    assert!(done.stdout.contains("report:\n  sweeps/small-embedded/report.html\n"), "{}", done.stdout);
+    let report = std::fs::read_to_string(session.path("sweeps/small-embedded/report.html")).unwrap();
+    assert!(report.contains("../../gather/embedded/socialNetwork/compose-post/far-40"), "links to the raw files");
+    assert!(done.stdout.contains("orchestration per run: mean "), "{}", done.stdout);
+    let times = std::fs::read_to_string(session.path("sweeps/small-embedded/times.csv")).unwrap();
+    assert_eq!(times.lines().count(), 5, "{times}");
     let status = session.ok(&format!("{SWEEP} --status"));
     assert!(status.stdout.contains("4 runs done, 0 left out, ended"), "{}", status.stdout);
     assert!(session.ok("--embedded info").stdout.contains("compose-post"));
@@ -101,26 +109,84 @@ fn a_bundle_holds_the_sweep_and_tells_when_it_no_longer_does(session: &Session) 
     assert!(left.iter().all(|name| !name.to_string_lossy().starts_with(".maestro-bundle")), "{left:?}");
 }
 
-#[test]
-fn a_killed_sweep_goes_on_and_holds_every_cell_once() {
-    let session = session("");
-    let kills = if std::env::var_os("MAESTRO_TEST_FULL").is_some() { 30 } else { 4 };
-    for kill in 0..kills {
+/// Kills a sweep (SIGKILL) at seeded random instants until `kills` hit, or until it came to its end.
+fn kill_again_and_again(session: &Session, kills: u32) -> u32 {
+    let (mut state, mut hit) = (0x2545_f491_u64, 0);
+    while hit < kills {
         let mut child = session
             .command(&SWEEP.split(' ').collect::<Vec<_>>())
             .stderr(std::process::Stdio::null())
             .stdout(std::process::Stdio::null())
             .spawn()
             .unwrap();
-        // Spread the instants over deploy, start, load and gather.
-        std::thread::sleep(Duration::from_millis(150 + 397 * kill % 1900));
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        // Spread over cleaning, deploy, start, load, gather and the next run.
+        std::thread::sleep(Duration::from_millis(20 + (state >> 33) % 2800));
         child.kill().unwrap();
-        child.wait().unwrap();
+        hit += u32::from(!child.wait().unwrap().success());
+        let status = session.ok(&format!("{SWEEP} --status --json")).stdout;
+        let status: Value = serde_json::from_str(&status).unwrap();
+        assert_eq!(status["pid"], Value::Null, "nobody is at it: {status}");
+        if status["ended"] == true {
+            break;
+        }
     }
+    hit
+}
+
+/// (round, placement, variant, rate) of the runs of a sweep in their order, as planned.
+fn planned(session: &Session) -> Vec<(String, String, String, String)> {
+    let plan = session.ok(&format!("{SWEEP} --dry-run")).stdout;
+    let row = |line: &str| {
+        let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        (words[1].clone(), words[2].clone(), words[3].clone(), words[5].clone())
+    };
+    plan.lines().skip(2).map(row).collect()
+}
+
+/// The same of the finished runs, as journalled.
+fn done(session: &Session, name: &str) -> Vec<(String, String, String, String)> {
+    let text = std::fs::read_to_string(session.path(&format!("sweeps/{name}/journal.jsonl"))).unwrap();
+    let events = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let of = |event: Value| {
+        let cell = event["cell"].as_str().unwrap().to_owned();
+        let words: Vec<&str> = cell.split(' ').collect();
+        let rate = words[3].strip_suffix("/s").unwrap();
+        ((event["round"].as_u64().unwrap() + 1).to_string(), words[0].into(), words[1].into(), rate.into())
+    };
+    events.filter(|event| event["event"] == "finished").map(of).collect()
+}
+
+/// The names of the files of every run that a sweep's plot config lists.
+fn shapes(session: &Session, name: &str) -> Vec<Vec<String>> {
+    let text = std::fs::read_to_string(session.path(&format!("sweeps/{name}/plots.yml"))).unwrap();
+    let runs = text.lines().filter_map(|line| line.trim().strip_prefix("- "));
+    let files = |run: &str| {
+        let mut names: Vec<String> = std::fs::read_dir(session.path(run))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    };
+    runs.map(files).collect()
+}
+
+#[test]
+fn a_killed_sweep_goes_on_and_equals_an_undisturbed_one_in_shape() {
+    let full = std::env::var_os("MAESTRO_TEST_FULL").is_some();
+    let session = session(if full { "max_rounds: 30\nretries: 0\n" } else { "" });
+    if full {
+        let text = std::fs::read_to_string(session.path("sweep.yml")).unwrap();
+        session.write("sweep.yml", text.replace("rounds: 1\n", "rounds: 5\n"));
+    }
+    let kills = if full { 30 } else { 4 };
+    let hit = kill_again_and_again(&session, kills);
+    assert!(hit == kills || full, "{hit} kills");
     session.ok(SWEEP);
-    let finished = finished(&session);
-    assert_eq!(finished.len(), 4, "{finished:?}");
-    assert!(finished.values().all(|times| *times == 1), "{finished:?}");
+    let plan = planned(&session);
+    eprintln!("killed {hit} times; {} runs", plan.len());
+    assert_eq!(done(&session, "small-embedded"), plan, "every run once, in the planned order");
     assert!(
         wait_for("the miniature's end", 10, || {
             let listing = std::process::Command::new("pgrep").args(["-f", session.root().to_str().unwrap()]).output();
@@ -128,6 +194,84 @@ fn a_killed_sweep_goes_on_and_holds_every_cell_once() {
         }),
         "nothing of the sweep runs any more"
     );
+    session.ok(&format!("{SWEEP} --name calm"));
+    assert_eq!(done(&session, "calm"), plan);
+    let calm = shapes(&session, "calm");
+    assert_eq!(shapes(&session, "small-embedded"), calm, "the same files in every run");
+    assert!(calm.len() == plan.len() && calm[0].contains(&"summary.json".to_owned()), "{calm:?}");
+}
+
+#[test]
+fn a_sweep_that_cannot_work_is_refused_before_its_first_run() {
+    for (wrong, needle) in [
+        ("endpoints: [nowhere]\n", "unknown endpoint `nowhere`"),
+        ("endpoints: [init-social-graph]\n", "is a list of steps"),
+        ("figures: [nonsense]\n", "nonsense"),
+        ("arrivals: sometimes\n", "sometimes"),
+        ("delay: { delay_ms: 5, distribution: wild }\n", "unknown distribution `wild`"),
+        ("overrides:\n  - rate: 40\n    threads: 9\n", "9"),
+        ("until: window.p90 < 5\n", "METRIC ci < PERCENT%"),
+    ] {
+        let session = session(wrong);
+        let done = session.run(SWEEP);
+        assert_eq!(done.code, 2, "{wrong}: {}", done.stderr);
+        assert!(done.stderr.contains(needle) && done.stderr.lines().count() <= 2, "{wrong}: {}", done.stderr);
+        assert!(!session.path("sweeps").exists(), "{wrong}");
+    }
+}
+
+#[test]
+fn runs_that_fail_are_left_out_with_their_reason_and_the_others_go_on() {
+    let session = session("retries: 1\nvariants: [baseline]\nfigures: [throughput_latency]\n");
+    let sweep = std::fs::read_to_string(session.path("sweep.yml")).unwrap();
+    session.write("sweep.yml", sweep.replace("variants: [baseline, antipode]\n", ""));
+    // Nothing that the far placement does can be seen in its traces.
+    let far = session.path("configs/embedded/socialNetwork/far.yml");
+    let text = std::fs::read_to_string(&far).unwrap();
+    std::fs::write(&far, text + "\nfaults: { missing_fanout: 1 }\n").unwrap();
+    let done = session.ok(SWEEP);
+    let cell = "far baseline compose-post 40/s c8 t1 round 1";
+    let reason = "not one complete observation in ";
+    assert_eq!(done.stderr.matches(&format!("warning: {cell}: {reason}")).count(), 2, "{}", done.stderr);
+    assert!(done.stderr.contains(&format!("warning: {cell}: left out after 2 attempts")), "{}", done.stderr);
+    assert!(done.stdout.contains(&format!("left out:\n  {cell}: {reason}")), "{}", done.stdout);
+    assert_eq!(finished(&session).len(), 1, "the near placement's run");
+    let status = session.ok(&format!("{SWEEP} --status")).stdout;
+    assert!(status.contains("1 of 2 runs done, 1 left out, ended") && status.contains(reason), "{status}");
+    // Typed again there is nothing left to do, and the same is said.
+    let again = session.ok(SWEEP);
+    assert!(again.stdout.contains(&format!("left out:\n  {cell}: {reason}")), "{}", again.stdout);
+    assert_eq!(finished(&session).len(), 1);
+}
+
+#[test]
+fn an_interrupted_sweep_takes_down_what_it_started_and_goes_on_later() {
+    let session = session("");
+    let child = session
+        .command(&SWEEP.split(' ').collect::<Vec<_>>())
+        .stderr(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait_for("the first run's end", 60, || (!finished(&session).is_empty()).then_some(()));
+    let status = session.ok(&format!("{SWEEP} --status")).stdout;
+    assert!(status.contains(&format!("process {} is at it, about ", child.id())), "{status}");
+    assert!(status.contains("  now    ") && status.contains("  done   ") && status.contains("  to do  "), "{status}");
+    nix_kill(child.id());
+    let done = crate::harness::Done::from(child.wait_with_output().unwrap());
+    assert_eq!((done.code, done.stdout.as_str()), (130, ""), "{}", done.stderr);
+    let deployed = std::fs::read_to_string(session.path("deploy/embedded/.last.yml")).unwrap();
+    assert!(deployed.contains("cleaned: true"), "{deployed}");
+    let before = finished(&session).len();
+    assert!(before < 4, "{before}");
+    let rest = session.ok(SWEEP);
+    assert!(rest.stderr.contains(&format!("resuming: {before} of 4 runs done")), "{}", rest.stderr);
+    assert!(finished(&session).values().all(|times| *times == 1) && finished(&session).len() == 4);
+}
+
+/// SIGINT, as ^C sends it.
+fn nix_kill(pid: u32) {
+    std::process::Command::new("kill").args(["-INT", &pid.to_string()]).status().unwrap();
 }
 
 #[test]

@@ -3,12 +3,13 @@
 use std::time::{Duration, Instant};
 
 use super::Sweep;
+use super::interrupt::Interrupt;
 use crate::Context;
 use crate::command::{self, Selection, clean, delay, deploy, gather, run, wkld};
 use crate::error::{Exit, Plain, Result};
 use crate::experiment::{TargetName, Variant};
 use crate::store::{RunDir, Status};
-use crate::sweep::{Between, Cell, LateClient, RunId};
+use crate::sweep::{Between, Cell, LateClient, RunId, Spent};
 use crate::ui;
 
 /// How long a run waits for readiness and for the queue to drain.
@@ -21,16 +22,26 @@ pub(super) struct Done {
     pub dir: String,
     /// Its outcome.
     pub status: Status,
-    /// Time spent loading, s.
-    pub load_s: f64,
-    /// Time spent on everything else, s.
-    pub idle_s: f64,
+    /// Where its time went.
+    pub spent: Spent,
+}
+
+/// Time from one stage to the next.
+struct Watch(Instant);
+
+impl Watch {
+    /// Seconds since the last call.
+    fn lap(&mut self) -> f64 {
+        let last = std::mem::replace(&mut self.0, Instant::now());
+        last.elapsed().as_secs_f64()
+    }
 }
 
 /// Remembers what is deployed and running, so that nothing is done twice.
 pub(super) struct Driver<'a> {
     context: &'a Context,
     sweep: &'a Sweep,
+    interrupt: Interrupt,
     deployed: Option<String>,
     running: Option<Variant>,
     used: bool,
@@ -38,7 +49,7 @@ pub(super) struct Driver<'a> {
 
 impl<'a> Driver<'a> {
     pub(super) fn new(context: &'a Context, sweep: &'a Sweep) -> Self {
-        Driver { context, sweep, deployed: None, running: None, used: false }
+        Driver { context, sweep, interrupt: Interrupt::watch(), deployed: None, running: None, used: false }
     }
 
     /// After a failure nothing is taken for granted: the next run deploys again.
@@ -53,15 +64,23 @@ impl<'a> Driver<'a> {
     /// # Errors
     /// The failing command's error; [`Exit::RunVoid`] when the numbers must not be used.
     pub(super) async fn carry_out(&mut self, id: RunId) -> Result<Done> {
+        self.interrupt.check()?;
         let _quiet = ui::hush();
-        let start = Instant::now();
+        let mut watch = Watch(Instant::now());
         let cell = &self.sweep.cells[id.cell];
         self.ensure_deployed(cell).await?;
+        let deploy_s = watch.lap();
+        self.interrupt.check()?;
         self.ensure_running(cell).await?;
+        let start_s = watch.lap();
+        self.interrupt.check()?;
         self.used = true;
-        let run = wkld::perform(self.context, self.workload(cell, id)).await?;
+        let run = wkld::perform(self.context, workload(self.sweep, cell, id)).await?;
+        let wkld_s = watch.lap();
         gather::gather(self.context, self.gathering(&run)).await?;
-        self.done(&run, start)
+        let gather_s = watch.lap();
+        self.interrupt.check()?;
+        self.done(&run, |load_s| Spent::new(deploy_s, start_s, (load_s, wkld_s), gather_s))
     }
 
     async fn ensure_deployed(&mut self, cell: &Cell) -> Result<()> {
@@ -113,37 +132,6 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
-    fn workload(&self, cell: &Cell, id: RunId) -> wkld::Request {
-        wkld::Request {
-            selection: self.selection(),
-            endpoint: Some(cell.endpoint.clone()),
-            nodes: Vec::new(),
-            connections: cell.connections,
-            duration: Duration::from_secs_f64(cell.duration_s),
-            threads: cell.threads,
-            rate: Some(cell.rate),
-            warmup: Duration::from_secs_f64(cell.warmup_s),
-            arrivals: self.sweep.spec.arrivals.clone(),
-            ramp: None,
-            seed: self.sweep.spec.seed.wrapping_add(u64::from(id.round)),
-            pace: "exact".into(),
-            max_connections: None,
-            timeout: Duration::from_secs(10),
-            drain: Duration::from_secs(10),
-            start_at: None,
-            script: None,
-            script_args: Vec::new(),
-            url: None,
-            out: None,
-            ca: None,
-            insecure: false,
-            probe: 0.0,
-            find_max: false,
-            slo: String::new(),
-            round: id.round,
-        }
-    }
-
     fn gathering(&self, run: &RunDir) -> gather::Request {
         gather::Request {
             selection: self.selection(),
@@ -159,7 +147,7 @@ impl<'a> Driver<'a> {
         }
     }
 
-    fn done(&self, run: &RunDir, start: Instant) -> Result<Done> {
+    fn done(&self, run: &RunDir, spent: impl FnOnce(f64) -> Spent) -> Result<Done> {
         let mut record = run.read_record()?;
         let dir = self.context.store.relative(run.path());
         if record.outcome.status == Status::Void && self.sweep.spec.late_client == LateClient::Flag {
@@ -170,9 +158,7 @@ impl<'a> Driver<'a> {
             let why = record.outcome.reasons.join("; ");
             return Err(Plain::new(Exit::RunVoid, format!("`{dir}` is void: {why}")).into());
         }
-        let load_s = record.workload.duration_s;
-        let idle_s = (start.elapsed().as_secs_f64() - load_s).max(0.0);
-        Ok(Done { dir, status: record.outcome.status, load_s, idle_s })
+        Ok(Done { dir, status: record.outcome.status, spent: spent(record.workload.duration_s) })
     }
 
     fn selection(&self) -> Selection {
@@ -181,6 +167,38 @@ impl<'a> Driver<'a> {
 
     fn cleaning(&self, restart: bool) -> clean::Request {
         cleaning(self.sweep, restart)
+    }
+}
+
+/// The load of one run.
+pub(super) fn workload(sweep: &Sweep, cell: &Cell, id: RunId) -> wkld::Request {
+    wkld::Request {
+        selection: selection(sweep),
+        endpoint: Some(cell.endpoint.clone()),
+        nodes: Vec::new(),
+        connections: cell.connections,
+        duration: Duration::from_secs_f64(cell.duration_s),
+        threads: cell.threads,
+        rate: Some(cell.rate),
+        warmup: Duration::from_secs_f64(cell.warmup_s),
+        arrivals: sweep.spec.arrivals.clone(),
+        ramp: None,
+        seed: sweep.spec.seed.wrapping_add(u64::from(id.round)),
+        pace: "exact".into(),
+        max_connections: None,
+        timeout: Duration::from_secs(10),
+        drain: Duration::from_secs(10),
+        start_at: None,
+        script: None,
+        script_args: Vec::new(),
+        url: None,
+        out: None,
+        ca: None,
+        insecure: false,
+        probe: 0.0,
+        find_max: false,
+        slo: String::new(),
+        round: id.round,
     }
 }
 

@@ -1,28 +1,43 @@
-//! What a sweep leaves: the plot config, the figures, the verdict table and the gathered paths.
+//! What a sweep leaves: the plot config, the times, the verdict table, the figures, the report and the gathered paths.
 
 use indexmap::IndexMap;
 
 use super::Sweep;
 use super::status::human;
 use crate::Context;
-use crate::error::Result;
+use crate::error::{Exit, Plain, Result};
 use crate::plot::{self, Format, Output};
+use crate::report;
 use crate::stats;
-use crate::store::{self, RunDir, write_yaml};
-use crate::sweep::{Cell, Metrics, Progress, RunState};
+use crate::store::{self, RunDir, write_atomic, write_yaml};
+use crate::sweep::{Cell, Metrics, Progress, RunState, Spent};
 use crate::ui;
 
-/// Everything after the last run.
+/// Everything after the last run. The last lines are the gathered paths, as upstream's were.
 pub(super) fn finish(context: &Context, sweep: &Sweep, progress: &Progress) -> Result<()> {
     let runs = finished(sweep, progress);
+    write_atomic(&sweep.file("times.csv"), times(sweep, progress).as_bytes())?;
+    let left_out = left_out(sweep, progress);
+    if runs.is_empty() {
+        let why = left_out.first().map(|(run, why)| format!("; the first: {run}: {why}")).unwrap_or_default();
+        return Err(Plain::new(Exit::RunVoid, format!("not one run of the sweep can be used{why}")).into());
+    }
     write_plot_config(sweep, &runs)?;
     ui::out_raw(verdict(context, sweep, &runs)?);
+    if !left_out.is_empty() {
+        ui::out("left out:");
+    }
+    for (run, why) in &left_out {
+        ui::out(format_args!("  {run}: {why}"));
+    }
     ui::out(dead_time(sweep, progress));
+    let drawn = draw(context, sweep, &runs);
+    let reported = report(context, sweep, &runs);
     ui::out("runs:");
     for (_, dir) in &runs {
         ui::out(format_args!("  {dir}"));
     }
-    draw(context, sweep, &runs)
+    drawn.and(reported)
 }
 
 /// Draws the sweep's figures; one that cannot be drawn is named and the others follow.
@@ -46,9 +61,31 @@ fn draw(context: &Context, sweep: &Sweep, runs: &[(usize, String)]) -> Result<()
     failed.map_or(Ok(()), |error| Err(error.into()))
 }
 
+/// Writes `report.html` into the sweep's directory.
+fn report(context: &Context, sweep: &Sweep, runs: &[(usize, String)]) -> Result<()> {
+    let dirs: Vec<_> = runs.iter().map(|(_, dir)| context.store.resolve(dir)).collect();
+    let source = report::collect(&context.store, &dirs)?;
+    let path = sweep.file("report.html");
+    write_atomic(&path, report::page(&source, &sweep.dir)?.as_bytes())?;
+    ui::out(format_args!("report:\n  {}", context.store.relative(&path)));
+    Ok(())
+}
+
 /// Finished runs: cell index and directory, cells in the order of the file.
 fn finished(sweep: &Sweep, progress: &Progress) -> Vec<(usize, String)> {
     sweep.done(progress).into_iter().map(|(cell, _, dir)| (cell, dir)).collect()
+}
+
+/// Runs that were given up, and why.
+fn left_out(sweep: &Sweep, progress: &Progress) -> Vec<(String, String)> {
+    let named = sweep.known(progress).into_iter().filter_map(|run| {
+        let id = sweep.cells[run.cell].id();
+        match progress.state(&id, run.round) {
+            RunState::Quarantined(why) => Some((format!("{id} round {}", run.round + 1), why)),
+            _ => None,
+        }
+    });
+    named.collect()
 }
 
 /// `plots.yml`: figure -> run directories, for `maestro plot`.
@@ -95,16 +132,52 @@ fn row(cell: &Cell, rounds: &[Metrics]) -> Vec<String> {
     ]
 }
 
-/// `load 1 min 20 s, everything else 8 s (0.5 s per run)`.
-fn dead_time(sweep: &Sweep, progress: &Progress) -> String {
-    let (mut load, mut idle, mut runs) = (0.0, 0.0, 0_u32);
-    for (cell, round, _) in sweep.done(progress) {
-        if let RunState::Finished { load_s, idle_s, .. } = progress.state(&sweep.cells[cell].id(), round) {
-            load += load_s;
-            idle += idle_s;
-            runs += 1;
+/// The time of every finished run, in the order of the cells: cell, round, parts.
+fn spent(sweep: &Sweep, progress: &Progress) -> Vec<(String, u32, Spent)> {
+    let each = sweep.done(progress).into_iter().filter_map(|(cell, round, _)| {
+        let id = sweep.cells[cell].id();
+        match progress.state(&id, round) {
+            RunState::Finished { spent, .. } => Some((id, round, spent)),
+            _ => None,
         }
+    });
+    each.collect()
+}
+
+/// `times.csv`: one row per run, seconds.
+fn times(sweep: &Sweep, progress: &Progress) -> String {
+    let mut text = String::from("cell,round,load_s,start_s,deploy_s,client_s,gather_s,overhead_s\n");
+    for (cell, round, s) in spent(sweep, progress) {
+        text.push_str(&format!(
+            "{cell},{},{:.3},{:.3},{:.3},{:.3},{:.3},{:.3}\n",
+            round + 1,
+            s.load_s,
+            s.start_s,
+            s.deploy_s,
+            s.client_s,
+            s.gather_s,
+            s.overhead_s()
+        ));
     }
-    let each = if runs == 0 { 0.0 } else { idle / f64::from(runs) };
-    format!("load {}, everything else {} ({each:.1} s per run)", human(load), human(idle))
+    text
+}
+
+/// Where the time went, in all and per run.
+fn dead_time(sweep: &Sweep, progress: &Progress) -> String {
+    let runs = spent(sweep, progress);
+    let all = runs.iter().fold(Spent::default(), |sum, (_, _, spent)| sum.plus(*spent));
+    let each = |seconds: f64| seconds / runs.len().max(1) as f64;
+    let most = runs.iter().map(|(_, _, spent)| spent.overhead_s()).fold(0.0, f64::max);
+    format!(
+        "load {}, the application's start {} ({:.2} s per run), orchestration {}\n\
+         orchestration per run: mean {:.2} s (deploy {:.2}, client {:.2}, gather {:.2}), most {most:.2} s; each run in times.csv",
+        human(all.load_s),
+        human(all.start_s),
+        each(all.start_s),
+        human(all.overhead_s()),
+        each(all.overhead_s()),
+        each(all.deploy_s),
+        each(all.client_s),
+        each(all.gather_s),
+    )
 }

@@ -1,8 +1,10 @@
 //! `maestro sweep`: runs a matrix of workloads, resumably, and draws what it gives.
 
 mod adaptive;
+mod check;
 mod driver;
 mod finish;
+mod interrupt;
 mod status;
 
 use std::path::{Path, PathBuf};
@@ -53,7 +55,8 @@ pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
     let sweep = plan(context, &request)?;
     let journal_path = sweep.dir.join("journal.jsonl");
     if request.status {
-        return status::show(&sweep, &Journal::progress(&journal_path)?, context.json);
+        let at_work = context.store.lock_holder(&sweep.dir);
+        return status::show(&sweep, &Journal::progress(&journal_path)?, at_work, context.json);
     }
     if context.dry_run {
         return status::show_plan(&sweep);
@@ -110,13 +113,14 @@ fn plan(context: &Context, request: &Request) -> Result<Sweep> {
     if let Some(until) = &spec.until {
         Until::parse(until)?;
     }
-    let name = request.name.clone().unwrap_or_else(|| format!("{}-{target}", spec.name));
+    // The short form of a file is a sweep of its own, beside the long one.
+    let form = if request.quick && request.file.is_some() { "-quick" } else { "" };
+    let name = request.name.clone().unwrap_or_else(|| format!("{}{form}-{target}", spec.name));
     let dir = context.store.sweep(&name);
     let cells = spec.cells();
-    for cell in &cells {
-        context.store.read_config(&cell.config_path(target, app.name))?;
-    }
-    Ok(Sweep { target, app, spec, cells, dir })
+    let sweep = Sweep { target, app, spec, cells, dir };
+    check::check(context, &sweep)?;
+    Ok(sweep)
 }
 
 /// Keeps a copy of the sweep beside its journal, and refuses to go on with a matrix that has changed.
@@ -178,7 +182,7 @@ async fn load(
 ) -> Result<()> {
     for (index, run) in runs.iter().enumerate() {
         while let RunState::Pending { failed } = progress.state(&sweep.cells[run.cell].id(), run.round) {
-            let line = status::progress_line(sweep, &runs[index..], index, runs.len(), *run);
+            let line = status::progress_line(sweep, progress, (index, runs));
             ui::note(line);
             let events = attempt(driver, sweep, *run, failed + 1, journal).await?;
             for event in events {
@@ -208,8 +212,7 @@ async fn attempt(
                 round,
                 dir: done.dir,
                 status: done.status,
-                load_s: done.load_s,
-                idle_s: done.idle_s,
+                spent: done.spent,
                 at_us: now_us(),
             }]);
         }
@@ -243,6 +246,15 @@ impl Sweep {
             })
         };
         (0..self.cells.len()).flat_map(each).collect()
+    }
+
+    /// All runs in their order, and after them those that `until` added and the journal knows.
+    fn known(&self, progress: &Progress) -> Vec<RunId> {
+        let added = (0..self.cells.len()).flat_map(|cell| {
+            let rounds = progress.rounds(&self.cells[cell].id()).into_iter();
+            rounds.filter(|round| *round >= self.spec.rounds).map(move |round| RunId { cell, round })
+        });
+        self.runs().into_iter().chain(added).collect()
     }
 
     /// How many runs are finished.

@@ -13,7 +13,7 @@ pub(super) fn show_plan(sweep: &Sweep) -> Result<()> {
     let runs = sweep.runs();
     let load: f64 = runs.iter().map(|run| sweep.cells[run.cell].duration_s).sum();
     ui::out(format_args!(
-        "plan: sweep {} of {} on {}: {} x {} = {}, {} of load",
+        "plan: sweep {} of {} on {}: {} x {} = {}, {} of load, about {} in all",
         sweep.spec.name,
         sweep.app.name,
         sweep.target,
@@ -21,6 +21,7 @@ pub(super) fn show_plan(sweep: &Sweep) -> Result<()> {
         ui::count(sweep.spec.rounds as usize, "round"),
         ui::count(runs.len(), "run"),
         human(load),
+        human(load + IDLE_GUESS_S * runs.len() as f64),
     ));
     let mut rows = vec![
         ["#", "round", "placement", "variant", "endpoint", "rate", "conns", "threads", "s"].map(str::to_owned).to_vec(),
@@ -43,56 +44,102 @@ pub(super) fn show_plan(sweep: &Sweep) -> Result<()> {
     Ok(())
 }
 
-/// How far a sweep is: what `--status` prints.
-pub(super) fn show(sweep: &Sweep, progress: &Progress, json: bool) -> Result<()> {
-    let runs = sweep.runs();
-    let count = |wanted: fn(&RunState) -> bool| {
-        runs.iter().filter(|run| wanted(&progress.state(&sweep.cells[run.cell].id(), run.round))).count()
-    };
+/// How far a sweep is: what `--status` prints. `at_work` is the process that carries it out now.
+pub(super) fn show(sweep: &Sweep, progress: &Progress, at_work: Option<u32>, json: bool) -> Result<()> {
+    let runs = sweep.known(progress);
+    let count = |wanted: fn(&RunState) -> bool| runs.iter().filter(|run| wanted(&state(sweep, progress, run))).count();
     let finished = count(|state| matches!(state, RunState::Finished { .. }));
     let quarantined = count(|state| matches!(state, RunState::Quarantined(_)));
+    let left_s = left_s(sweep, progress, &runs);
     if json {
-        let value = serde_json::json!({
+        ui::out(serde_json::json!({
             "name": sweep.spec.name, "dir": sweep.dir, "runs": runs.len(), "finished": finished,
-            "quarantined": quarantined, "ended": progress.ended,
-        });
-        ui::out(value);
+            "quarantined": quarantined, "ended": progress.ended, "pid": at_work, "left_s": left_s,
+            "each": runs.iter().map(|run| as_json(sweep, progress, run)).collect::<Vec<_>>(),
+        }));
         return Ok(());
     }
-    let state = if progress.ended { "ended" } else { "not ended" };
-    ui::out(format_args!(
-        "{}: {finished} of {} done, {quarantined} left out, {state}",
-        sweep.spec.name,
-        ui::count(runs.len(), "run")
-    ));
+    let total = ui::count(runs.len(), "run");
+    let now = match (at_work, progress.ended) {
+        (Some(pid), _) => format!("process {pid} is at it, about {} left", human(left_s)),
+        (None, true) => "ended".to_owned(),
+        (None, false) => "not ended; without --status the same command goes on".to_owned(),
+    };
+    ui::out(format_args!("{}: {finished} of {total} done, {quarantined} left out, {now}", sweep.spec.name));
     for run in &runs {
-        let id = sweep.cells[run.cell].id();
-        match progress.state(&id, run.round) {
-            RunState::Finished { dir, .. } => ui::out(format_args!("  done   {id} round {}  {dir}", run.round + 1)),
-            RunState::Quarantined(why) => ui::out(format_args!("  out    {id} round {}  {why}", run.round + 1)),
-            RunState::Pending { failed } if failed > 0 => {
-                ui::out(format_args!(
-                    "  failed {id} round {}  {}",
-                    run.round + 1,
-                    ui::count(failed as usize, "attempt")
-                ));
-            }
-            RunState::Pending { .. } => ui::out(format_args!("  to do  {id} round {}", run.round + 1)),
-        }
+        ui::out(line(sweep, progress, run, at_work.is_some()));
     }
     Ok(())
 }
 
-/// `[ 3/16] us-sg antipode compose-post 100/s c4 t2, round 1; 1 min 12 s left`.
-pub(super) fn progress_line(sweep: &Sweep, rest: &[RunId], index: usize, total: usize, run: RunId) -> String {
-    let left: f64 = rest.iter().map(|run| sweep.cells[run.cell].duration_s + IDLE_GUESS_S).sum();
+fn state(sweep: &Sweep, progress: &Progress, run: &RunId) -> RunState {
+    progress.state(&sweep.cells[run.cell].id(), run.round)
+}
+
+fn as_json(sweep: &Sweep, progress: &Progress, run: &RunId) -> serde_json::Value {
+    let (cell, round) = (sweep.cells[run.cell].id(), run.round + 1);
+    match state(sweep, progress, run) {
+        RunState::Finished { dir, status, spent } => {
+            serde_json::json!({"cell": cell, "round": round, "state": "done", "dir": dir, "status": status, "spent": spent})
+        }
+        RunState::Quarantined(why) => {
+            serde_json::json!({"cell": cell, "round": round, "state": "left out", "why": why})
+        }
+        RunState::Pending { failed } => {
+            serde_json::json!({"cell": cell, "round": round, "state": "to do", "failed": failed})
+        }
+    }
+}
+
+fn line(sweep: &Sweep, progress: &Progress, run: &RunId, at_work: bool) -> String {
+    let named = format!("{} round {}", sweep.cells[run.cell].id(), run.round + 1);
+    let begun = progress
+        .begun()
+        .filter(|begun| at_work && begun.round == run.round && begun.cell == sweep.cells[run.cell].id());
+    match (state(sweep, progress, run), begun) {
+        (RunState::Finished { dir, spent, .. }, _) => {
+            format!("  done   {named}  {dir}  (load {:.0} s and {:.1} s)", spent.load_s, spent.idle_s)
+        }
+        (RunState::Quarantined(why), _) => format!("  out    {named}  {why}"),
+        (RunState::Pending { .. }, Some(begun)) => {
+            let since = (super::now_us() - begun.at_us) as f64 / 1e6;
+            format!("  now    {named}  attempt {}, for {}", begun.attempt, human(since))
+        }
+        (RunState::Pending { failed: 0 }, None) => format!("  to do  {named}"),
+        (RunState::Pending { failed }, None) => format!("  failed {named}  {}", ui::count(failed as usize, "attempt")),
+    }
+}
+
+/// Time besides the load that a run takes: what the finished ones took on average, else a guess, s.
+fn idle_s(sweep: &Sweep, progress: &Progress) -> f64 {
+    let (mut sum, mut runs) = (0.0, 0_u32);
+    for run in sweep.known(progress) {
+        if let RunState::Finished { spent, .. } = state(sweep, progress, &run) {
+            sum += spent.idle_s;
+            runs += 1;
+        }
+    }
+    if runs == 0 { IDLE_GUESS_S } else { sum / f64::from(runs) }
+}
+
+/// What those of `runs` that are still to do will take, s.
+fn left_s(sweep: &Sweep, progress: &Progress, runs: &[RunId]) -> f64 {
+    let idle = idle_s(sweep, progress);
+    let pending = runs.iter().filter(|run| matches!(state(sweep, progress, run), RunState::Pending { .. }));
+    pending.map(|run| sweep.cells[run.cell].duration_s + idle).sum()
+}
+
+/// `[ 3/16] us-sg antipode compose-post 100/s c4 t2, round 1; about 1 min 12 s left`, for the run at `index` of `runs`.
+pub(super) fn progress_line(sweep: &Sweep, progress: &Progress, (index, runs): (usize, &[RunId])) -> String {
+    let total = runs.len();
     let width = total.to_string().len();
+    let run = &runs[index];
     format!(
         "[{:>width$}/{total}] {}, round {}; about {} left",
         index + 1,
         sweep.cells[run.cell].id(),
         run.round + 1,
-        human(left)
+        human(left_s(sweep, progress, runs))
     )
 }
 

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use self::storage::Storage;
 use crate::Context;
-use crate::app::EndpointKind;
+use crate::app::{App, EndpointKind};
 use crate::command::{Current, Selection, machines};
 use crate::error::{Exit, Plain, Result};
 use crate::store::{RunDir, RunRecord};
@@ -230,6 +230,21 @@ fn trust(request: &Request) -> Result<Trust> {
             Plain::usage(format!("cannot read the certificates `{}`: {error}", path.display())).into()
         }),
         (None, false) => Ok(Trust::Public),
+    }
+}
+
+/// Whether a load on one of the endpoints of `app` can be offered at all, before anything runs.
+///
+/// # Errors
+/// Exit code 2 with what cannot be used.
+pub(crate) fn check(app: &App, request: &Request) -> Result<()> {
+    describe(request)?;
+    let name = request.endpoint.as_deref().unwrap_or_default();
+    match requests::known(app, name)?.kind {
+        EndpointKind::Steps(_) => {
+            Err(Plain::usage(format!("endpoint `{name}` is a list of steps, not a load at a rate")).into())
+        }
+        _ => Ok(()),
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use serde::{Deserialize, Serialize};
 
 use super::drive::KeptScripts;
-use crate::app::{App, Call, EndpointKind, Graph, Side};
+use crate::app::{App, Call, Endpoint, EndpointKind, Graph, Side};
 use crate::command::{Current, hosts};
 use crate::error::{Exit, Plain, Result};
 use crate::store::{Store, StoreError, read_text};
@@ -47,6 +47,18 @@ pub(crate) enum Requests {
 /// Sources for the generator's threads, and the scripts behind them.
 type Made = (Box<Sources<'static>>, KeptScripts);
 
+/// The endpoint of `app` called `name`.
+///
+/// # Errors
+/// Exit code 2 with the known ones.
+pub(super) fn known(app: &App, name: &str) -> Result<&'static Endpoint> {
+    app.endpoint(name).ok_or_else(|| {
+        let known: Vec<&str> = app.endpoints.iter().map(|endpoint| endpoint.name).collect();
+        let hint = format!("known endpoints: {}", known.join(", "));
+        Plain::usage(format!("unknown endpoint `{name}`")).with_hint(hint).into()
+    })
+}
+
 impl Requests {
     /// The endpoint `name` of the current deployment, as its own hosts (`inside`) or this machine reach it.
     ///
@@ -54,12 +66,7 @@ impl Requests {
     /// Exit code 2 for an unknown endpoint and before `run`.
     pub(crate) fn of_endpoint(store: &Store, current: &Current, name: &str, inside: bool) -> Result<Requests> {
         let app = current.app;
-        if app.endpoint(name).is_none() {
-            let known: Vec<&str> = app.endpoints.iter().map(|endpoint| endpoint.name).collect();
-            return Err(Plain::usage(format!("unknown endpoint `{name}`"))
-                .with_hint(format!("known endpoints: {}", known.join(", ")))
-                .into());
-        }
+        known(app, name)?;
         let url = |url: &Option<String>| url_for(current, url, inside);
         let graph = find_graph(store, current)?;
         Ok(Requests::Endpoint {

@@ -67,6 +67,9 @@ impl Stack {
             (Some(baseline), Some(rounded)) if baseline >= 10.0 => short(rounded.abs()),
             _ => short(overhead.abs()),
         };
+        if text == "0" {
+            return "\u{b1} 0".to_owned();
+        }
         if overhead < 0.0 { format!("\u{2212} {text}") } else { format!("+ {text}") }
     }
 
@@ -117,5 +120,10 @@ mod tests {
     #[test]
     fn small_windows_keep_their_digits() {
         assert_eq!(texts(&stack(2.34, 5.678)), ["2.34", "+ 3.34"]);
+    }
+
+    #[test]
+    fn nothing_has_no_sign() {
+        assert_eq!(texts(&stack(81.9, 81.6))[1], "\u{b1} 0");
     }
 }

@@ -22,7 +22,7 @@ pub fn build(runs: &[Run]) -> Result<Drawing, PlotError> {
     let x = Scale { kind: Kind::Linear, low: 0.0, high: last + 1.0 };
     let blocks = pairs.iter().flat_map(|pair| blocks(&shown, pair, (&x, step))).collect();
     let columns = if pairs.len() > 1 { 2 } else { 1 };
-    let what = "The first round of each variant at the highest rate that both have; the warm-up is shown.";
+    let what = "The first round of each variant at the highest rate that both have, without the warm-up.";
     let what = if step > 1.0 {
         format!("{what} One point per {step} s: mean throughput, highest p99, share of violations.")
     } else {

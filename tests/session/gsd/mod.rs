@@ -3,6 +3,7 @@
 mod cycle;
 mod faults;
 mod speed;
+mod sweep;
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -107,11 +108,15 @@ fn stripped(lab: &Lab) -> PathBuf {
 
 /// The origin's services on one host, the replica's on another, the rest on the manager.
 fn placement() -> String {
-    let mut text = "replication_pair: US->EU\nendpoint_mode: dnsrr\nports: host\nservices:\n".to_owned();
+    placed("US->EU", "beta", "gamma")
+}
+
+fn placed(pair: &str, origin: &str, replica: &str) -> String {
+    let mut text = "replication_pair: PAIR\nendpoint_mode: dnsrr\nports: host\nservices:\n".replace("PAIR", pair);
     for service in App::find("socialNetworkMini").expect("the miniature").services {
         let host = match service.side {
-            Side::Origin => "beta",
-            Side::Replica => "gamma",
+            Side::Origin => origin,
+            Side::Replica => replica,
             Side::Neutral => "alpha",
         };
         text.push_str(&format!("  {}: {host}\n", service.name));
