@@ -275,6 +275,20 @@ fn nix_kill(pid: u32) {
 }
 
 #[test]
+fn the_plan_of_a_sweep_on_rented_machines_tells_what_they_cost() {
+    let session = Session::new();
+    let plan = session.ok("--gcp socialNetwork sweep --dry-run --rounds 15");
+    assert!(plan.stdout.contains("20 cells x 15 rounds = 300 runs, 25 h 0 min of load"), "{}", plan.stdout);
+    assert!(plan.stderr.starts_with("warning: no estimate of the costs: "), "{}", plan.stderr);
+    session.write("gcp/config.yml", "project_id: somebodys\n");
+    let plan = session.ok("--gcp socialNetwork sweep --dry-run");
+    let line = plan.stdout.lines().find(|line| line.starts_with("estimate: ")).unwrap();
+    let usd: f64 = line.split(' ').nth(2).unwrap().parse().unwrap();
+    assert!(usd > 1.0 && line.contains(" USD for 4 h 20 min of rented machines (prices of "), "{line}");
+    assert!(!session.path("sweeps").exists());
+}
+
+#[test]
 fn another_matrix_under_the_same_name_is_refused() {
     let session = session("");
     session.write(

@@ -5,6 +5,7 @@ mod check;
 mod driver;
 mod finish;
 mod interrupt;
+mod money;
 mod status;
 
 use std::path::{Path, PathBuf};
@@ -59,7 +60,7 @@ pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
         return status::show(&sweep, &Journal::progress(&journal_path)?, at_work, context.json);
     }
     if context.dry_run {
-        return status::show_plan(&sweep);
+        return status::show_plan(context, &sweep);
     }
     let _lock = context.store.lock_dir(&sweep.dir, "sweep")?;
     pin(&sweep)?;

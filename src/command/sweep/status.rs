@@ -1,7 +1,9 @@
 //! What a person sees of a sweep before, during and from outside.
 
-use super::Sweep;
+use super::{Sweep, money};
+use crate::Context;
 use crate::error::Result;
+use crate::experiment::TargetName;
 use crate::sweep::{Progress, RunId, RunState};
 use crate::ui;
 
@@ -9,7 +11,7 @@ use crate::ui;
 const IDLE_GUESS_S: f64 = 3.0;
 
 /// The matrix, the count of runs and the hours: what `--dry-run` prints.
-pub(super) fn show_plan(sweep: &Sweep) -> Result<()> {
+pub(super) fn show_plan(context: &Context, sweep: &Sweep) -> Result<()> {
     let runs = sweep.runs();
     let load: f64 = runs.iter().map(|run| sweep.cells[run.cell].duration_s).sum();
     ui::out(format_args!(
@@ -23,6 +25,12 @@ pub(super) fn show_plan(sweep: &Sweep) -> Result<()> {
         human(load),
         human(load + IDLE_GUESS_S * runs.len() as f64),
     ));
+    if sweep.target == TargetName::Gcp {
+        match money::line(context, sweep) {
+            Ok(line) => ui::out(line),
+            Err(error) => ui::warn(format_args!("no estimate of the costs: {error}")),
+        }
+    }
     let mut rows = vec![
         ["#", "round", "placement", "variant", "endpoint", "rate", "conns", "threads", "s"].map(str::to_owned).to_vec(),
     ];
