@@ -34,6 +34,10 @@ pub trait Machines: Send {
     fn create(&mut self, name: &str, metadata: &BTreeMap<String, String>) -> (String, String);
     /// It was deleted.
     fn delete(&mut self, name: &str);
+    /// Its ed25519 host key, as its agent publishes it.
+    fn host_key(&mut self, _name: &str) -> Option<String> {
+        Some("AAAAC3NzaC1lZDI1NTE5AAAAIDVc6tEmSEWtQTlSdOgjcSLBmYjvUcjhMRCbQGkLh2Hq".into())
+    }
 }
 
 /// Machines that are only an address.

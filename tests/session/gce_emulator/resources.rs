@@ -185,7 +185,13 @@ impl Inner {
     /// The host key that the machine's agent published.
     pub(super) fn guest_attributes(&mut self, zone: &str, name: &str) -> Answer {
         self.get(zone, name)?;
-        let key = "AAAAC3NzaC1lZDI1NTE5AAAAIDVc6tEmSEWtQTlSdOgjcSLBmYjvUcjhMRCbQGkLh2Hq";
+        let Some(key) = self.machines.host_key(name) else {
+            return Err((
+                404,
+                "notFound",
+                format!("The resource 'hostkeys/' of type 'Guest Attribute' of {name} was not found"),
+            ));
+        };
         let item = json!({"namespace": "hostkeys", "key": "ssh-ed25519", "value": key});
         Ok(json!({"kind": "compute#guestAttributes", "queryPath": "hostkeys/", "queryValue": {"items": [item]}}))
     }
