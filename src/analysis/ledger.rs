@@ -61,7 +61,7 @@ pub(super) fn ledger(sorted: &Sorted<'_>, conditions: &Conditions<'_>, tally: &T
     for (trace, used) in sorted.traces.iter().zip(&sorted.uses) {
         match used {
             Use::Observation => ledger.complete += 1,
-            Use::Open(_) => lose(&mut lost, "no end seen (kept as a lower bound)", 1),
+            Use::Open => lose(&mut lost, "no end seen (kept as a lower bound)", 1),
             Use::Lost => lose(&mut lost, &losses(trace, conditions.shape).unwrap_or_default(), 1),
             Use::Excluded(_) => continue,
         }

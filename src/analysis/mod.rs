@@ -74,8 +74,8 @@ pub struct Conditions<'a> {
 pub enum Use {
     /// A complete observation.
     Observation,
-    /// Written, but without an end: its window is at least this long, us.
-    Open(i64),
+    /// Written, but without an end: its window is at least as long as [`Sorted::open_us`] says.
+    Open,
     /// Incomplete.
     Lost,
     /// Not part of the measured run.
@@ -90,9 +90,16 @@ pub struct Sorted<'a> {
     pub uses: Vec<Use>,
     /// The instant from which seconds are counted, us since the epoch.
     pub zero_us: i64,
+    /// The instant up to which the traces were looked at, us since the epoch.
+    pub horizon_us: i64,
 }
 
 impl<'a> Sorted<'a> {
+    /// How long the window of `trace` has been open, us; `None` when nothing was written.
+    pub fn open_us(&self, trace: &Trace) -> Option<i64> {
+        age_us(trace, self.horizon_us)
+    }
+
     /// The complete observations.
     pub fn observations(&self) -> impl Iterator<Item = &'a Trace> + Clone + '_ {
         self.traces.iter().zip(&self.uses).filter(|(_, used)| **used == Use::Observation).map(|(trace, _)| trace)
@@ -103,7 +110,7 @@ impl<'a> Sorted<'a> {
 pub fn sort<'a>(traces: &'a [Trace], conditions: &Conditions<'_>) -> Sorted<'a> {
     let first = traces.iter().filter_map(Trace::about_us).min().unwrap_or(0);
     let zero_us = conditions.run_us.map_or(first, |(begin, _)| begin);
-    let horizon = conditions.read_at_us.unwrap_or_else(|| last_instant(traces));
+    let horizon_us = conditions.read_at_us.unwrap_or_else(|| last_instant(traces));
     let twice = repeated(traces);
     let mut next_twice = twice.iter().peekable();
     let mut uses: Vec<Use> = traces
@@ -119,23 +126,20 @@ pub fn sort<'a>(traces: &'a [Trace], conditions: &Conditions<'_>) -> Sorted<'a> 
             if trace.is_complete() {
                 return Use::Observation;
             }
-            open(trace, conditions, horizon).map_or(Use::Lost, Use::Open)
+            if is_open(trace, conditions) { Use::Open } else { Use::Lost }
         })
         .collect();
     if let Pending::Exactly(count) = conditions.pending {
-        keep_youngest(&mut uses, count);
+        keep_youngest(traces, &mut uses, count, horizon_us);
     }
-    Sorted { traces, uses, zero_us }
+    Sorted { traces, uses, zero_us, horizon_us }
 }
 
 /// Of the windows without an end only `count` can be open; the others have lost their span. Notifications are handled
 /// about in the order in which they come, so it is the oldest that are not on their way any more.
-fn keep_youngest(uses: &mut [Use], count: u64) {
-    let mut open: Vec<(i64, usize)> = uses
-        .iter()
-        .enumerate()
-        .filter_map(|(i, used)| if let Use::Open(us) = used { Some((*us, i)) } else { None })
-        .collect();
+fn keep_youngest(traces: &[Trace], uses: &mut [Use], count: u64, horizon_us: i64) {
+    let all = traces.iter().zip(uses.iter()).enumerate().filter(|(_, (_, used))| **used == Use::Open);
+    let mut open: Vec<(Option<i64>, usize)> = all.map(|(i, (trace, _))| (age_us(trace, horizon_us), i)).collect();
     open.sort_unstable();
     for (_, index) in open.into_iter().skip(usize::try_from(count).unwrap_or(usize::MAX)) {
         uses[index] = Use::Lost;
@@ -150,15 +154,16 @@ fn excluded(trace: &Trace, conditions: &Conditions<'_>, zero_us: i64) -> Option<
     (conditions.warmup_us > 0 && at < zero_us + conditions.warmup_us).then_some(Excluded::WarmUp)
 }
 
-/// The age of a window without an end, unless it is known that nothing was on its way.
-fn open(trace: &Trace, conditions: &Conditions<'_>, horizon_us: i64) -> Option<i64> {
+/// Whether a trace is a window without an end, as far as it is not known that nothing was on its way.
+fn is_open(trace: &Trace, conditions: &Conditions<'_>) -> bool {
     use crate::trace::Field::{Found, Read, Received};
-    if conditions.pending == Pending::None {
-        return None;
-    }
-    let unseen = [Received, Read, Found].iter().all(|&field| trace.seen(field) == Seen::NoSpan);
-    let written_us = trace.written_ms()? * 1000;
-    (unseen && trace.start_us().is_some()).then(|| (horizon_us - written_us).max(0))
+    let unseen = || [Received, Read, Found].iter().all(|&field| trace.seen(field) == Seen::NoSpan);
+    conditions.pending != Pending::None && trace.written_ms().is_some() && trace.start_us().is_some() && unseen()
+}
+
+/// From the write to `horizon_us`, us.
+fn age_us(trace: &Trace, horizon_us: i64) -> Option<i64> {
+    Some((horizon_us - trace.written_ms()? * 1000).max(0))
 }
 
 /// The last instant that any trace speaks of, us since the epoch.
@@ -195,4 +200,14 @@ pub fn lag_us(trace: &Trace, clock: Option<Offset>) -> Option<i64> {
 pub fn summarise(sorted: &Sorted<'_>, conditions: &Conditions<'_>, tally: &Tally, source: SourceFacts) -> Summary {
     let ledger: Ledger = ledger::ledger(sorted, conditions, tally);
     summary::summary(sorted, conditions, ledger, source)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_trace_is_good_for_takes_two_bytes() {
+        assert!(size_of::<Use>() <= 2, "{}: there is one for each of a million traces", size_of::<Use>());
+    }
 }

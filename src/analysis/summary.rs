@@ -270,8 +270,8 @@ fn gathered(sorted: &Sorted<'_>, of: impl Fn(&Trace) -> Option<i64>) -> Vec<i64>
 }
 
 fn open_windows(sorted: &Sorted<'_>) -> Vec<i64> {
-    let mut open: Vec<i64> =
-        sorted.uses.iter().filter_map(|used| if let Use::Open(us) = used { Some(*us) } else { None }).collect();
+    let all = sorted.traces.iter().zip(&sorted.uses).filter(|(_, used)| **used == Use::Open);
+    let mut open: Vec<i64> = all.filter_map(|(trace, _)| sorted.open_us(trace)).collect();
     open.sort_unstable();
     open
 }
@@ -433,7 +433,7 @@ fn timeline(sorted: &Sorted<'_>, conditions: &Conditions<'_>) -> Vec<Second> {
         let (counts, windows) =
             seconds.entry(second).or_insert_with(|| (Second { second, ..Second::default() }, Vec::new()));
         counts.traced += 1;
-        counts.censored += u64::from(matches!(used, Use::Open(_)));
+        counts.censored += u64::from(*used == Use::Open);
         if let Some(cause) = losses(trace, conditions.shape).filter(|_| *used != Use::Observation) {
             *counts.lost.entry(cause).or_default() += 1;
         }

@@ -123,7 +123,7 @@ pub fn windows_csv(to: &mut dyn Write, sorted: &Sorted<'_>, conditions: &Conditi
     for (trace, used) in sorted.traces.iter().zip(&sorted.uses) {
         let (window, censored) = match used {
             Use::Observation => (window_us(trace, conditions.window_clock), "false"),
-            Use::Open(us) => (Some(*us), "true"),
+            Use::Open => (sorted.open_us(trace), "true"),
             Use::Lost | Use::Excluded(_) => continue,
         };
         cell(to, trace.id().as_ref(), "")?;

@@ -269,7 +269,7 @@ impl MadeRun {
         };
         let sorted = analysis::sort(&traces, &conditions);
         // Every trace is counted once, under what happened to it.
-        let open = sorted.uses.iter().filter(|used| matches!(used, Use::Open(_))).count() as u64;
+        let open = sorted.uses.iter().filter(|used| **used == Use::Open).count() as u64;
         let summary = analysis::summarise(&sorted, &conditions, &tally, SourceFacts::default());
         assert_eq!((tally.parsed, summary.ledger.traced), (case.requests as u64, case.requests as u64));
         assert_eq!(summary.ledger.complete, self.ended, "{}", case.name);
