@@ -404,12 +404,15 @@ fn summarise(
         script_error = script_error.or(thread.broken);
     }
     let interrupted = shared.stop.load(Ordering::Relaxed);
-    let ended_us = jiff::Timestamp::now().as_microsecond();
+    // By the steady clock: the other one may be set while the load is sent.
+    let elapsed_ns = client::clock().saturating_sub(shared.start.load(Ordering::Relaxed));
+    let ended_us = started_us + (elapsed_ns / 1000) as i64;
     let measured_ns = (shared.duration - shared.warmup).min(totals.covered_ns.max(1));
     Report {
         format: REPORT_FORMAT,
         started_us,
         ended_us,
+        clock_stepped_us: jiff::Timestamp::now().as_microsecond() - ended_us,
         measured_s: seconds(measured_ns),
         rate: workload.schedule().mean_rate() / workload.clients as f64,
         clients: 1,

@@ -52,6 +52,9 @@ pub struct Report {
     pub started_us: i64,
     /// End of the drain, us since the epoch.
     pub ended_us: i64,
+    /// How much further than the steady clock the clock of the client has gone from start to end, us: it was set.
+    #[serde(default)]
+    pub clock_stepped_us: i64,
     /// Measured length of the load (without warm-up and drain), s.
     pub measured_s: f64,
     /// Offered requests/s, mean over the load.
@@ -101,6 +104,9 @@ pub enum Verdict {
     /// They say something about the client.
     ClientLimited(Vec<String>),
 }
+
+/// A clock that is steered (NTP) moves by less than this beside the steady one in any load; more is a step, us.
+const STEP_US: i64 = 100_000;
 
 impl Report {
     /// Answers 2xx per second of the measured load; answers of the drain are not counted.
@@ -178,6 +184,17 @@ impl Report {
                 self.histograms.lag_no_free_connection.quantile(0.99) as f64 / 1e6
             ));
         }
+        if self.clock_stepped_us.abs() > STEP_US {
+            let (way, by) = if self.clock_stepped_us < 0 {
+                ("back", -self.clock_stepped_us)
+            } else {
+                ("forward", self.clock_stepped_us)
+            };
+            notes.push(format!(
+                "the client's clock was set {way} by {:.3} s during the load; do not compare its times with those of traces",
+                by as f64 / 1e6
+            ));
+        }
         if self.failures() > 0 {
             let kinds: Vec<String> = self.errors.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
             notes.push(format!("{} of {} requests failed: {}", self.failures(), self.counts.due, kinds.join(", ")));
@@ -189,6 +206,9 @@ impl Report {
     pub fn merge(&mut self, other: &Report) {
         self.started_us = self.started_us.min(other.started_us);
         self.ended_us = self.ended_us.max(other.ended_us);
+        if other.clock_stepped_us.abs() > self.clock_stepped_us.abs() {
+            self.clock_stepped_us = other.clock_stepped_us;
+        }
         self.measured_s = self.measured_s.max(other.measured_s);
         self.rate += other.rate;
         self.clients += other.clients;
@@ -267,6 +287,18 @@ pub(super) mod tests {
         latencies.iter().for_each(|&ns| report.histograms.latency.record(ns));
         unfinished.iter().for_each(|&ns| report.histograms.unfinished.record(ns));
         report
+    }
+
+    #[test]
+    fn a_clock_that_was_set_is_told() {
+        let mut report = with(&[1_000_000], &[]);
+        report.clock_stepped_us = 40_000;
+        assert_eq!(report.verdict(), Verdict::Sound, "steered, not set");
+        let mut other = report.clone();
+        other.clock_stepped_us = -3_600_000_000;
+        report.merge(&other);
+        let Verdict::Noted(notes) = report.verdict() else { panic!("{:?}", report.verdict()) };
+        assert!(notes[0].starts_with("the client's clock was set back by 3600.000 s"), "{notes:?}");
     }
 
     #[test]
