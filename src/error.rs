@@ -51,7 +51,8 @@ impl Error {
         self.0.hint()
     }
 
-    /// The message with all its sources on one line: `a: b: c`.
+    /// The message with all its sources on one line: `a: b: c`. What a file or a host put into it cannot break the line
+    /// or drive the terminal: control characters are escaped, and the middle of what is very long is left out.
     pub fn line(&self) -> String {
         let mut line = self.0.to_string();
         let mut source = self.0.source();
@@ -63,8 +64,35 @@ impl Error {
             }
             source = cause.source();
         }
-        line
+        shortened(&plain(&line))
     }
+}
+
+/// The longest line of a message, characters.
+const LONGEST: usize = 4000;
+
+/// `text` without characters that break or rewrite a line.
+fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for c in text.chars() {
+        // Marks that turn the direction of writing would show another text than is there.
+        let breaks =
+            c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if breaks { plain.extend(c.escape_default()) } else { plain.push(c) }
+    }
+    plain
+}
+
+/// `text` with its middle left out when it is longer than [`LONGEST`].
+fn shortened(text: &str) -> String {
+    let length = text.chars().count();
+    if length <= LONGEST {
+        return text.to_owned();
+    }
+    let (head, tail) = (LONGEST * 3 / 4, LONGEST / 4);
+    let first: String = text.chars().take(head).collect();
+    let last: String = text.chars().skip(length - tail).collect();
+    format!("{first} [{} characters left out] {last}", length - head - tail)
 }
 
 impl<F: Fault> From<F> for Error {
@@ -148,6 +176,15 @@ mod tests {
         let error = Error::from(Outer(std::io::Error::other("no space left")));
         assert_eq!(error.line(), "cannot read `x.yml`: no space left");
         assert_eq!(error.exit_code(), Exit::Usage);
+    }
+
+    #[test]
+    fn what_a_file_says_cannot_break_the_line() {
+        let error = Error::from(Plain::usage("no `a\nb\r\u{1b}[2J\t\u{202e}é`"));
+        assert_eq!(error.line(), "no `a\\nb\\r\\u{1b}[2J\\t\\u{202e}é`");
+        let error = Error::from(Plain::usage(format!("no `{}` in it", "é".repeat(1 << 20))));
+        assert!(error.line().starts_with("no `é") && error.line().ends_with("é` in it"), "{error}");
+        assert!(error.line().chars().count() < 4100);
     }
 
     #[test]
