@@ -24,6 +24,9 @@ use super::spec::{Asked, Distribution, Spec};
 /// No schedule is longer, s.
 const LONGEST_S: f64 = 7.0 * 24.0 * 3600.0;
 
+/// No application has more services that replicate to each other.
+const MOST_PAIRS: usize = 1000;
+
 /// Data of `from` reaches `to` later.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Pair {
@@ -79,6 +82,9 @@ impl Matrix {
     /// [`DelayError::Refused`] naming the pair: a bad specification, a pair twice, or a service with itself.
     pub fn pairs(&self) -> Result<Vec<Pair>, DelayError> {
         let mut pairs: Vec<Pair> = Vec::new();
+        if self.pairs.len() > MOST_PAIRS {
+            return Err(DelayError::Refused(format!("the matrix has more than {MOST_PAIRS} pairs")));
+        }
         for line in &self.pairs {
             let name = format!("{} -> {}", line.from, line.to);
             let asked = Asked {

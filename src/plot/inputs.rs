@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use indexmap::IndexSet;
+
 use crate::store::{self, Store, StoreError};
 
 use super::{Config, PlotError};
@@ -18,19 +20,14 @@ const DEPTH: usize = 8;
 pub fn expand(store: &Store, path: &Path) -> Result<Vec<String>, PlotError> {
     let path = in_root(store, path);
     let empty = || PlotError::Empty(format!("no run in `{}`", path.display()));
-    let runs = if path.is_dir() {
+    let runs: Vec<String> = if path.is_dir() {
         let mut found = BTreeSet::new();
         find(&std::path::absolute(&path).unwrap_or_else(|_| path.clone()), DEPTH, &mut found)?;
         found.iter().map(|run| store.relative(run)).collect()
     } else {
         let config: Config = store::read_yaml(&path)?;
-        let mut runs: Vec<String> = Vec::new();
-        for dir in config.into_values().flatten().flatten() {
-            if !runs.contains(&dir) {
-                runs.push(dir);
-            }
-        }
-        runs
+        let runs: IndexSet<String> = config.into_values().flatten().flatten().collect();
+        runs.into_iter().collect()
     };
     if runs.is_empty() { Err(empty()) } else { Ok(runs) }
 }

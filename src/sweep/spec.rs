@@ -11,6 +11,9 @@ use crate::error::{Exit, Fault};
 use crate::experiment::{TargetName, Variant};
 use crate::store::{FORMAT, StoreError, parse_yaml};
 
+/// The most runs of a sweep: at three seconds each, a month without a pause.
+const MOST_RUNS: u64 = 1_000_000;
+
 /// What is wrong with a sweep.
 #[derive(Debug, thiserror::Error)]
 pub enum SweepError {
@@ -333,6 +336,9 @@ impl Spec {
         if spec.rounds == 0 || !spec.duration_s.is_finite() || spec.duration_s <= 0.0 {
             return wrong("`rounds` and `duration_s` must be greater than 0".into());
         }
+        if let Some(count) = spec.too_many() {
+            return wrong(format!("{count} runs are asked for; a sweep has at most {MOST_RUNS}"));
+        }
         if spec.name.is_empty() || spec.name.contains(['/', '\0']) || spec.name.starts_with('.') {
             return wrong(format!("name `{}` cannot be a directory name", spec.name.escape_debug()));
         }
@@ -341,10 +347,28 @@ impl Spec {
         if names.len() < cells.len() {
             return wrong("two cells of the matrix are the same; remove the repeated value".into());
         }
-        if let Some(cell) = cells.iter().find(|c| c.warmup_s >= c.duration_s) {
+        if let Some(cell) = cells.iter().find(|c| !(c.duration_s.is_finite() && c.duration_s > 0.0)) {
+            return wrong(format!("`{}`: `duration_s` must be greater than 0", cell.id()));
+        }
+        if let Some(cell) = cells.iter().find(|c| !(0.0..c.duration_s).contains(&c.warmup_s)) {
             return wrong(format!("`{}`: the warm-up is not shorter than the run", cell.id()));
         }
         Ok(spec)
+    }
+
+    /// How many runs the file asks for, when they are more than [`MOST_RUNS`].
+    fn too_many(&self) -> Option<u64> {
+        let axes = [
+            self.configs.len(),
+            self.variants.len(),
+            self.rates.len(),
+            self.endpoints.len(),
+            self.connections.len(),
+            self.threads.len(),
+        ];
+        let rounds = self.rounds.max(self.quick.rounds.unwrap_or(0)).max(self.max_rounds);
+        let runs = axes.iter().fold(u64::from(rounds), |runs, axis| runs.saturating_mul(*axis as u64));
+        (runs > MOST_RUNS).then_some(runs)
     }
 
     /// The same sweep in its short form.
