@@ -36,6 +36,7 @@ pub mod placement;
 pub mod plan;
 pub mod plot;
 pub mod report;
+pub mod secret;
 pub mod service;
 pub mod stats;
 pub mod store;

@@ -19,6 +19,7 @@ use sha2::{Digest, Sha256};
 use crate::error::{Exit, Plain, Result};
 use crate::execute::cluster::unpack;
 use crate::execute::docker::Engine;
+use crate::secret::Secret;
 use crate::ui;
 
 /// Longest silence between hosts before one gives the other up.
@@ -83,11 +84,11 @@ async fn load(file: &Path) -> Result<()> {
     Ok(())
 }
 
-fn token() -> io::Result<String> {
+fn token() -> io::Result<Secret> {
     let mut line = String::new();
     io::stdin().lock().take(TOKEN_LIMIT).read_line(&mut line)?;
-    let token = line.trim().to_owned();
-    if token.len() < 16 { Err(io::Error::other("no token on stdin")) } else { Ok(token) }
+    let token = line.trim();
+    if token.len() < 16 { Err(io::Error::other("no token on stdin")) } else { Ok(token.into()) }
 }
 
 fn serve(file: &Path) -> io::Result<()> {
@@ -110,13 +111,13 @@ fn serve(file: &Path) -> io::Result<()> {
 }
 
 /// One peer: a line with the token and the offset from which it wants the file; the size and the bytes go back.
-fn send(mut stream: TcpStream, file: &Path, token: &str, size: u64) -> io::Result<()> {
+fn send(mut stream: TcpStream, file: &Path, token: &Secret, size: u64) -> io::Result<()> {
     stream.set_read_timeout(Some(SILENCE))?;
     stream.set_write_timeout(Some(SILENCE))?;
     let mut line = String::new();
     io::BufReader::new((&stream).take(TOKEN_LIMIT)).read_line(&mut line)?;
     let (said, offset) = line.trim().split_once(' ').unwrap_or_default();
-    if !same(said.as_bytes(), token.as_bytes()) {
+    if !same(said.as_bytes(), token.expose().as_bytes()) {
         return Err(io::Error::from(io::ErrorKind::PermissionDenied));
     }
     let mut source = std::fs::File::open(file)?;
@@ -148,7 +149,7 @@ fn fetch(host: &str, port: u16, to: &Path, sha256: &str) -> io::Result<()> {
     let address = address.ok_or_else(|| io::Error::other(format!("`{host}` has no address")))?;
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
     stream.set_read_timeout(Some(SILENCE))?;
-    stream.write_all(format!("{token} {offset}\n").as_bytes())?;
+    stream.write_all(format!("{} {offset}\n", token.expose()).as_bytes())?;
     let mut size = [0; 8];
     stream.read_exact(&mut size)?;
     let wanted = u64::from_le_bytes(size).saturating_sub(offset);

@@ -40,6 +40,8 @@ pub enum Step {
         path: PathBuf,
         /// What.
         content: String,
+        /// Only its owner may read it.
+        private: bool,
     },
     /// Something about the embedded miniature.
     Embedded(EmbeddedStep),
@@ -118,7 +120,7 @@ impl fmt::Display for Plan {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Step::EnsureFile { path, content } => {
+            Step::EnsureFile { path, content, .. } => {
                 write!(f, "EnsureFile {} ({} bytes)", path.display(), content.len())
             }
             Step::Embedded(step) => step.fmt(f),

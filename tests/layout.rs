@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Rooms that everybody may use.
-const COMMON: &[&str] = &["error", "finding", "wait", "experiment", "ui", "stats", "Context"];
+const COMMON: &[&str] = &["error", "finding", "wait", "experiment", "ui", "stats", "secret", "Context"];
 
 /// What each room may use besides `COMMON` and itself. `*` means everything but `cli`.
 const MAY_USE: &[(&str, &[&str])] = &[
@@ -128,6 +128,41 @@ fn rooms_use_only_what_they_may() {
         }
     }
     assert!(wrong.is_empty(), "arrows that run backwards:\n{}", wrong.join("\n"));
+}
+
+/// Who may write a file otherwise than by the store's atomic functions, and why.
+const WRITERS: &[(&str, &str)] = &[
+    ("bundle.rs", "into a folder of its own, which is packed into a file by the store"),
+    ("embedded/process.rs", "the miniature's log"),
+    ("embedded/truth.rs", "a log that grows while the miniature runs"),
+    ("execute/cluster/images.rs", "a large archive: beside its place, then renamed"),
+    ("execute/docker/build.rs", "a build's log"),
+    ("execute/docker/bundle.rs", "a large archive: beside its place, then renamed"),
+    ("execute/inspect.rs", "to see whether it can be done; removed at once"),
+    ("service/compose_post.rs", "a mark inside its container"),
+];
+
+#[test]
+fn files_are_written_by_the_store_and_unsafe_is_in_one_module() {
+    let mut files = Vec::new();
+    sources(&src(), &mut files);
+    let (mut writers, mut unsafe_ones) = (Vec::new(), Vec::new());
+    for file in files {
+        let code = code(&file);
+        let name = file.strip_prefix(src()).unwrap().display().to_string();
+        if name.ends_with("tests.rs") {
+            continue;
+        }
+        if ["fs::write(", "File::create(", "fs::copy("].iter().any(|call| code.contains(call)) {
+            writers.push(name.clone());
+        }
+        if code.contains("unsafe {") || code.contains("(unsafe_code") {
+            unsafe_ones.push(name);
+        }
+    }
+    writers.sort();
+    assert_eq!(writers, WRITERS.iter().map(|(name, _)| *name).collect::<Vec<_>>());
+    assert_eq!(unsafe_ones, ["delay/priority.rs"]);
 }
 
 #[test]

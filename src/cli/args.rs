@@ -213,6 +213,9 @@ pub(super) struct Run {
     /// Ports of origin, replica and trace API (embedded), or `auto`
     #[arg(long, value_name = "A,B,C|auto")]
     pub(super) ports: Option<String>,
+    /// Publish ports on all addresses, not on the loopback only (local; containers that run already stay as they are)
+    #[arg(long)]
+    pub(super) open: bool,
     /// Longest wait for readiness, s
     #[arg(long, value_name = "S", default_value_t = 300.0, value_parser = positive)]
     pub(super) timeout: f64,
@@ -366,9 +369,6 @@ pub(super) struct Gather {
     /// Service whose traces are read [default: the app's]
     #[arg(long)]
     pub(super) service: Option<String>,
-    /// Extra format of the observations
-    #[arg(long, default_value = "csv", value_parser = ["csv", "parquet"])]
-    pub(super) format: String,
     /// Longest wait for queue and spans to settle, s
     #[arg(long, value_name = "S", default_value_t = 60.0, value_parser = not_negative)]
     pub(super) drain_timeout: f64,

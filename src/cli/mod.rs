@@ -293,6 +293,7 @@ fn run(a: args::Run, selection: Selection) -> Result<command::run::Request> {
         portainer: a.portainer,
         attached: a.attached,
         ports: a.ports,
+        open: a.open,
         timeout: seconds(a.timeout)?,
     })
 }
@@ -337,7 +338,6 @@ fn gather(a: args::Gather, selection: Selection) -> Result<command::gather::Requ
         brokers: a.brokers,
         run: a.run,
         service: a.service,
-        parquet: a.format == "parquet",
         drain_timeout: seconds(a.drain_timeout)?,
         warmup: a.warmup.map(seconds).transpose()?,
     })

@@ -106,6 +106,7 @@ fn same_options(current: &Current, variant: Variant) -> RunOptions {
         prometheus: current.state.prometheus.unwrap_or(false),
         portainer: current.state.portainer.unwrap_or(false),
         ports: same_ports(&current.deployment),
+        open: command::run::open(&current.deployment),
         timeout: RESTART_TIMEOUT,
     }
 }

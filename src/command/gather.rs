@@ -32,7 +32,6 @@ pub(crate) struct Request {
     pub brokers: Vec<String>,
     pub run: Option<PathBuf>,
     pub service: Option<String>,
-    pub parquet: bool,
     pub drain_timeout: Duration,
     pub warmup: Option<Duration>,
 }
@@ -78,9 +77,6 @@ pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
 
 /// Carries it out without a word on stdout.
 pub(crate) async fn gather(context: &Context, request: Request) -> Result<Gathered> {
-    if request.parquet {
-        return Err(super::unavailable("--format parquet"));
-    }
     let subject = Subject::find(context, &request)?;
     let live = request.traces.is_empty() && request.jaeger.is_none();
     if let Some(deployment) = subject.deployment.as_ref().filter(|_| live) {
@@ -89,7 +85,7 @@ pub(crate) async fn gather(context: &Context, request: Request) -> Result<Gather
     if context.dry_run {
         return Err(Plain::usage("gather reads and writes its own files only; there is no plan to show").into());
     }
-    let brokers = if request.traces.is_empty() { Brokers::find(&request, &subject).await } else { None };
+    let brokers = if request.traces.is_empty() { Brokers::find(context, &request, &subject).await } else { None };
     let context = context.clone();
     let worked = tokio::task::spawn_blocking(move || work(&context, &request, subject, brokers)).await;
     worked.map_err(|error| Plain::new(Exit::Bug, format!("gather ended early: {error}")))?

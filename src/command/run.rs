@@ -23,6 +23,7 @@ pub(crate) struct Request {
     pub portainer: bool,
     pub attached: bool,
     pub ports: Option<String>,
+    pub open: bool,
     pub timeout: Duration,
 }
 
@@ -32,12 +33,20 @@ pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
     if request.attached && target.runtime() != Runtime::Containers {
         return Err(Plain::usage(format!("-attached works with --local, not with --{}", target.name())).into());
     }
+    if request.open && target.runtime() != Runtime::Containers {
+        return Err(Plain::usage(format!("--open works with --local, not with --{}", target.name())).into());
+    }
     let mut current = super::current(context, &request.selection)?;
+    match request.open {
+        true => drop(current.deployment.other.insert(OPEN.to_owned(), true.into())),
+        false => drop(current.deployment.other.shift_remove(OPEN)),
+    }
     let options = RunOptions {
         variant: request.variant,
         prometheus: request.prometheus,
         portainer: request.portainer,
         ports: request.ports,
+        open: open(&current.deployment),
         timeout: request.timeout,
     };
     let filed = Filed::of(context, &current)?;
@@ -71,6 +80,16 @@ pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
         follow(&current).await?;
     }
     Ok(())
+}
+
+/// The key of a deployment's record that says that `--open` was asked for.
+const OPEN: &str = "open";
+
+/// Whether containers listen on all addresses: when the run asked for it, and on an engine that is elsewhere, whose own
+/// loopback nobody could reach from here.
+pub(super) fn open(deployment: &Deployment) -> bool {
+    let asked = deployment.other.get(OPEN).and_then(serde_json::Value::as_bool).unwrap_or(false);
+    asked || Engine::local().is_ok_and(|engine| !local::is_here(&local::host_of(engine.address())))
 }
 
 /// Shows the logs of all services until ^C; the services go on.

@@ -3,7 +3,7 @@
 use super::{Executor, Outcome, StepFuture, cluster, docker, embedded, local};
 use crate::error::{Exit, Plain};
 use crate::plan::Step;
-use crate::store::write_atomic;
+use crate::store::{write_atomic, write_private};
 
 /// The executor that changes the world.
 #[derive(Clone, Copy, Debug, Default)]
@@ -13,8 +13,9 @@ impl Executor for Live {
     fn execute<'a>(&'a self, step: &'a Step) -> StepFuture<'a> {
         Box::pin(async move {
             match step {
-                Step::EnsureFile { path, content } => {
-                    write_atomic(path, content.as_bytes())?;
+                Step::EnsureFile { path, content, private } => {
+                    let write = if *private { write_private } else { write_atomic };
+                    write(path, content.as_bytes())?;
                     Ok(Outcome::Done)
                 }
                 Step::Embedded(step) => embedded::execute(step).await,

@@ -93,6 +93,9 @@ pub struct Project<'a> {
     pub dir: &'a Path,
 }
 
+/// Where ports are published that only this machine is to reach.
+pub(crate) const LOOPBACK: &str = "127.0.0.1";
+
 /// The project of the deployment `tag` of `app`; `uid` tells it from one of the same tag in another root.
 pub fn project_name(app: &str, tag: &str, uid: &str) -> String {
     let parts = [app, tag, uid].into_iter().filter(|part| !part.is_empty());
@@ -137,6 +140,8 @@ pub struct RunOrder {
     pub variant: Variant,
     /// Ports of the doors.
     pub ports: Ports,
+    /// Ports for which the file names no address are published on all of them, not on the loopback only.
+    pub open: bool,
     /// Longest wait for readiness.
     pub timeout: Duration,
 }
@@ -196,6 +201,9 @@ pub fn run(project: &Project<'_>, file: &compose::File, order: &RunOrder) -> Res
     file.services.retain(|_, service| service.profiles.is_empty() && service.deploy.replicas != Some(0));
     set_variant(project.app, &mut file, order.variant)?;
     set_ports(project.app, &mut file, order.ports);
+    if !order.open {
+        close(&mut file);
+    }
     let images = file.images().into_iter().map(str::to_owned).collect();
     let title = format!("run {} ({}) on local", project.app.name, order.variant);
     let alone = ContainerStep::EnsureAlone {
@@ -263,6 +271,13 @@ fn set_ports(app: &App, file: &mut compose::File, ports: Ports) {
                 }
             }
         }
+    }
+}
+
+/// The stores and brokers of an application have no passwords, or known ones: nobody else is to reach them by accident.
+fn close(file: &mut compose::File) {
+    for port in file.services.values_mut().flat_map(|service| &mut service.ports) {
+        port.host_ip.get_or_insert_with(|| LOOPBACK.to_owned());
     }
 }
 
@@ -377,10 +392,12 @@ fn toggled(app: &App, service: &str, variant: Variant) -> Option<String> {
     toggle.services.contains(&service).then(|| format!("{}={value}", toggle.variable))
 }
 
-/// Hash of everything that makes a container another one, its host ports aside.
+/// Hash of everything that makes a container another one, its host ports and their addresses aside.
 fn config_hash(config: &compose::Service, networks: &[NetworkUse]) -> String {
     let mut config = config.clone();
-    config.ports.iter_mut().for_each(|port| port.published = None);
+    for port in &mut config.ports {
+        (port.published, port.host_ip) = (None, None);
+    }
     hex(&Sha256::digest(format!("{config:?} {networks:?}")))
 }
 

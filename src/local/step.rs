@@ -173,7 +173,14 @@ impl fmt::Display for ContainerSpec {
         write!(f, "EnsureContainer {} from {}", self.service, self.image)?;
         for port in &self.config.ports {
             let host = port.published.map_or_else(|| "any".to_owned(), |port| port.to_string());
-            write!(f, ", {host} -> {}/{}", port.target, port.protocol.as_str())?;
+            // The usual address is not worth a word.
+            let at = port
+                .host_ip
+                .as_deref()
+                .filter(|ip| *ip != super::LOOPBACK)
+                .map(|ip| format!("{ip}:"))
+                .unwrap_or_default();
+            write!(f, ", {at}{host} -> {}/{}", port.target, port.protocol.as_str())?;
         }
         if let Some(toggled) = &self.toggled {
             write!(f, ", {toggled}")?;

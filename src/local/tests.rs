@@ -21,7 +21,7 @@ fn mini() -> (&'static App, compose::File) {
 
 fn plan(file: &compose::File, variant: Variant, ports: Ports) -> Result<Plan, LocalPlanError> {
     let project = Project { name: "p", app: mini().0, tag: "t", dir: Path::new("/deploy/t") };
-    run(&project, file, &RunOrder { variant, ports, timeout: Duration::from_secs(60) })
+    run(&project, file, &RunOrder { variant, ports, open: false, timeout: Duration::from_secs(60) })
 }
 
 fn containers(plan: &Plan) -> Vec<(usize, &ContainerSpec)> {
@@ -172,4 +172,20 @@ fn what_cannot_run_is_refused() {
     file.services["nginx-thrift"].depends_on.insert("jaeger".into(), compose::Condition::Started);
     let error = plan(&file, Variant::Baseline, Ports::AsWritten).unwrap_err();
     assert!(error.to_string().contains("circle"), "{error}");
+}
+
+#[test]
+fn ports_are_bound_to_this_machine_unless_the_file_or_the_run_says_otherwise() {
+    let (app, mut file) = mini();
+    file.services["jaeger"].ports[0].host_ip = Some("10.0.0.7".into());
+    let addresses = |open: bool| {
+        let project = Project { name: "p", app, tag: "t", dir: Path::new("/deploy/t") };
+        let timeout = Duration::from_secs(60);
+        let order = RunOrder { variant: Variant::Baseline, ports: Ports::Auto, open, timeout };
+        let plan = run(&project, &file, &order).unwrap();
+        let ports = containers(&plan).into_iter().flat_map(|(_, spec)| spec.config.ports.clone());
+        ports.map(|port| port.host_ip.unwrap_or_default()).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>()
+    };
+    assert_eq!(addresses(false), ["10.0.0.7", "127.0.0.1"]);
+    assert_eq!(addresses(true), ["", "10.0.0.7"]);
 }

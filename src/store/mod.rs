@@ -19,6 +19,7 @@ mod state;
 
 use std::fs;
 use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -354,6 +355,14 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     write_atomic_with(path, |file| file.write_all(bytes))
 }
 
+/// As [`write_atomic`], for a file that only its owner may read, from its first byte on.
+///
+/// # Errors
+/// As [`write_atomic`].
+pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    write_with_mode(path, 0o600, |file| file.write_all(bytes))
+}
+
 /// As [`write_atomic`], for content that is produced piece by piece.
 ///
 /// # Errors
@@ -362,13 +371,24 @@ pub fn write_atomic_with(
     path: &Path,
     fill: impl FnOnce(&mut io::BufWriter<fs::File>) -> io::Result<()>,
 ) -> Result<(), StoreError> {
+    write_with_mode(path, 0o666, fill)
+}
+
+fn write_with_mode(
+    path: &Path,
+    mode: u32,
+    fill: impl FnOnce(&mut io::BufWriter<fs::File>) -> io::Result<()>,
+) -> Result<(), StoreError> {
     let failed = |source| StoreError::Write { path: path.to_owned(), source };
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(parent).map_err(failed)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = parent.join(format!(".{name}.{}.tmp", std::process::id()));
     let written = (|| {
-        let mut file = io::BufWriter::new(fs::File::create(&temporary)?);
+        // One that a killed process of the same number has left may have another mode.
+        fs::remove_file(&temporary).ok();
+        let made = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
+        let mut file = io::BufWriter::new(made);
         fill(&mut file)?;
         file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
         fs::rename(&temporary, path)
@@ -418,6 +438,18 @@ mod tests {
         let error = write_atomic_with(&path, |_| Err(io::Error::other("disk on fire"))).unwrap_err();
         assert!(error.to_string().contains("a.yml"));
         assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_private_file_is_the_owners_alone_whatever_a_killed_process_left() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secret");
+        fs::write(dir.path().join(format!(".secret.{}.tmp", std::process::id())), "half").unwrap();
+        write_private(&path, b"whole").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"whole");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 

@@ -95,7 +95,7 @@ fn access(facts: Option<&str>, strict: bool) -> Result<Access> {
 ///
 /// # Errors
 /// Exit code 2 for a placement or a site file that cannot be used.
-pub(crate) fn inventory_of(app: &'static App, config: &str, text: &str, facts: Option<&str>) -> Result<Inventory> {
+pub fn inventory_of(app: &'static App, config: &str, text: &str, facts: Option<&str>) -> Result<Inventory> {
     let placement = Placement::parse(TargetName::Gsd, app, config, text)?;
     Ok(Inventory::of_placement(&placement, access(facts, false)?))
 }

@@ -31,7 +31,7 @@ impl<'a> Hosted<'a> {
         let mut plan = cluster::deploy(&self.order(&stack), self.site.options.force, &self.cache());
         if let Some(file) = self.site.compose {
             let path = self.site.dir.join("docker-compose.yml");
-            let filed = Step::EnsureFile { path, content: file.to_yaml() };
+            let filed = Step::EnsureFile { path, content: file.to_yaml(), private: true };
             plan.stages.insert(0, Stage { name: "file the compose file".into(), steps: vec![filed] });
         }
         Ok(plan)

@@ -39,7 +39,7 @@ impl Target for Local {
         let file = compose_file(site)?;
         local::check(site.app, file)?;
         let path = site.dir.join("docker-compose.yml");
-        let filed = Step::EnsureFile { path, content: local::rooted(file).to_yaml() };
+        let filed = Step::EnsureFile { path, content: local::rooted(file).to_yaml(), private: true };
         Ok(Plan::new(format!("deploy {} on local as `{}`", site.app.name, site.deployment.tag))
             .stage("file the compose file", vec![filed]))
     }
@@ -55,10 +55,10 @@ impl Target for Local {
         if options.prometheus {
             prepared.extend(add(&mut file, PROMETHEUS, &site.dir)?);
             let path = site.dir.join("prometheus.yml");
-            prepared.push(Step::EnsureFile { path, content: PROMETHEUS_CONFIG.to_owned() });
+            prepared.push(Step::EnsureFile { path, content: PROMETHEUS_CONFIG.to_owned(), private: false });
         }
         let ports = Ports::parse(options.ports.as_deref())?;
-        let order = RunOrder { variant: options.variant, ports, timeout: options.timeout };
+        let order = RunOrder { variant: options.variant, ports, open: options.open, timeout: options.timeout };
         let name = project_of(site);
         let project = Project { name: &name, app: site.app, tag: &site.deployment.tag, dir: &site.dir };
         let mut plan = local::run(&project, &file, &order)?;

@@ -3,7 +3,7 @@
 
 mod embedded;
 pub(crate) mod gcp;
-pub(crate) mod gsd;
+pub mod gsd;
 mod hosted;
 pub(crate) mod local;
 
@@ -81,6 +81,8 @@ pub struct RunOptions {
     pub portainer: bool,
     /// Ports as typed.
     pub ports: Option<String>,
+    /// Containers publish their ports on all addresses, not on the loopback only.
+    pub open: bool,
     /// Longest wait for readiness.
     pub timeout: Duration,
 }

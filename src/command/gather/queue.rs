@@ -8,9 +8,12 @@ use serde::Deserialize;
 
 use super::Request;
 use super::subject::Subject;
+use crate::Context;
 use crate::app::Queue;
+use crate::command::compose_file;
 use crate::execute::{docker::Engine, local};
 use crate::experiment::TargetName;
+use crate::secret::Secret;
 use crate::ui;
 
 /// Longest wait for an answer.
@@ -23,6 +26,7 @@ pub(super) const REFRESH: Duration = Duration::from_millis(5_500);
 #[derive(Clone, Debug)]
 pub(super) struct Brokers {
     queue: &'static Queue,
+    login: (String, Secret),
     urls: Vec<String>,
     agent: ureq::Agent,
 }
@@ -37,11 +41,13 @@ struct Row {
 
 impl Brokers {
     /// The brokers that were named, else those of the deployment, else none.
-    pub(super) async fn find(request: &Request, subject: &Subject) -> Option<Brokers> {
+    pub(super) async fn find(context: &Context, request: &Request, subject: &Subject) -> Option<Brokers> {
         let urls = if request.brokers.is_empty() { published(subject).await? } else { request.brokers.clone() };
+        let (name, password) = subject.app.queue.login;
+        let login = deployed(context, subject).unwrap_or_else(|| (name.to_owned(), password.into()));
         let config = ureq::Agent::config_builder().timeout_global(Some(ANSWER)).http_status_as_error(false).proxy(None);
         let urls = urls.iter().map(|url| url.trim_end_matches('/').to_owned()).collect();
-        Some(Brokers { queue: &subject.app.queue, urls, agent: config.build().into() })
+        Some(Brokers { queue: &subject.app.queue, login, urls, agent: config.build().into() })
     }
 
     /// A notification leaves the queue only when it has been handled.
@@ -59,8 +65,8 @@ impl Brokers {
 
     fn messages_at(&self, url: &str) -> Result<u64, String> {
         let failed = |why: String| format!("`{url}`: {why}");
-        let (name, password) = self.queue.login;
-        let login = format!("Basic {}", STANDARD.encode(format!("{name}:{password}")));
+        let (name, password) = &self.login;
+        let login = format!("Basic {}", STANDARD.encode(format!("{name}:{}", password.expose())));
         let asked = format!("{url}/api/queues?columns=name,messages");
         let answer = self.agent.get(&asked).header("Authorization", login).call();
         let mut answer = answer.map_err(|error| failed(error.to_string()))?;
@@ -72,6 +78,14 @@ impl Brokers {
             serde_json::from_str(&text).map_err(|_| failed("that is not a list of queues".to_owned()))?;
         Ok(rows.iter().filter(|row| row.name.contains(self.queue.name)).map(|row| row.messages).sum())
     }
+}
+
+/// The login that the deployment's own compose file gives its brokers.
+fn deployed(context: &Context, subject: &Subject) -> Option<(String, Secret)> {
+    let deployment = subject.deployment.as_ref()?;
+    let dir = context.store.deploy_dir(deployment.target, &deployment.app, &deployment.tag);
+    let file = compose_file::of_deployment(&dir, &dir).ok()??;
+    compose_file::broker_login(&file, subject.app.queue.brokers.first()?.service)
 }
 
 /// Where the running deployment's brokers answer.

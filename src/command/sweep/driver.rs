@@ -122,6 +122,7 @@ impl<'a> Driver<'a> {
             attached: false,
             // The miniature takes free ports: a busy 8080 must not stop a sweep.
             ports: (self.sweep.target == TargetName::Embedded).then(|| "auto".to_owned()),
+            open: false,
             timeout: READY,
         };
         run::run(self.context, request).await?;
@@ -141,7 +142,6 @@ impl<'a> Driver<'a> {
             brokers: Vec::new(),
             run: Some(run.path().to_owned()),
             service: None,
-            parquet: false,
             drain_timeout: DRAIN,
             warmup: None,
         }

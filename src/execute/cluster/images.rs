@@ -18,6 +18,7 @@ use crate::error::{Exit, Plain, Result};
 use crate::execute::Outcome;
 use crate::execute::docker::{DockerError, Engine};
 use crate::execute::ssh::{Exec, Mode, Remote, local_facts};
+use crate::secret::Secret;
 use crate::ui;
 
 /// Where archives lie on a host, below the user's home directory, until they are loaded.
@@ -167,7 +168,8 @@ impl Parcel<'_> {
     /// The other hosts fetch from the one that has it: this machine's line is used once. Where that does not work (a
     /// firewall between them, another architecture) it is sent from here.
     async fn relay(&self, hosts: &Hosts, from: &str, to: &[String]) -> Result<()> {
-        let token = token();
+        // Only the two hosts are told.
+        let token = Secret::generate();
         let offer = self.offer(hosts, from, &token).await;
         let (address, port, _offer) = match offer {
             Ok((running, port)) => (super::swarm::address(hosts, from).await?, port, Some(running)),
@@ -194,11 +196,11 @@ impl Parcel<'_> {
     }
 
     /// Serves the archive on a host until the result is dropped; the port.
-    async fn offer(&self, hosts: &Hosts, name: &str, token: &str) -> Result<(crate::execute::ssh::Running, u16)> {
+    async fn offer(&self, hosts: &Hosts, name: &str, token: &Secret) -> Result<(crate::execute::ssh::Running, u16)> {
         let remote = hosts.remote(name)?;
         let mut running = remote.start(&Exec::new([self.tool, "peer", "serve", self.to])).await?;
         let silent = |why: String| Plain::new(Exit::StepFailed, format!("`{name}` does not offer the archive: {why}"));
-        let say = running.stdin.write_all(format!("{token}\n").as_bytes()).await;
+        let say = running.stdin.write_all(format!("{}\n", token.expose()).as_bytes()).await;
         say.map_err(|error| silent(error.to_string()))?;
         let mut line = String::new();
         let mut lines = BufReader::new(&mut running.stdout);
@@ -209,9 +211,9 @@ impl Parcel<'_> {
         }
     }
 
-    async fn fetch(&self, remote: &Remote, address: &str, port: u16, token: &str) -> Result<()> {
+    async fn fetch(&self, remote: &Remote, address: &str, port: u16, token: &Secret) -> Result<()> {
         let argv = [self.tool, "peer", "fetch", address, &port.to_string(), self.to, self.sha256].map(str::to_owned);
-        let exec = Exec::new(argv).with_input(format!("{token}\n")).within(LOAD_LIMIT);
+        let exec = Exec::new(argv).with_input(format!("{}\n", token.expose())).within(LOAD_LIMIT);
         remote.run_ok(&exec).await?;
         Ok(())
     }
@@ -259,11 +261,6 @@ impl Parcel<'_> {
         engine.load_images(&format!("`{}`", self.archive.display()), stream).await?;
         Ok(())
     }
-}
-
-/// 128 random bits that only the two hosts are told.
-fn token() -> String {
-    format!("{:032x}", rand::random::<u128>())
 }
 
 /// A reader as a stream of pieces, read on a thread of its own.

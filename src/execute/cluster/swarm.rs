@@ -48,7 +48,7 @@ pub(super) async fn ensure(hosts: &Hosts, force: bool) -> Result<Outcome> {
         .each(&others, async |name| {
             let member = members.iter().find(|member| member.name == name);
             let Some(member) = member else { return Ok(()) };
-            join(member, &known, &token, &remote, &addresses[&name]).await
+            join(member, &known, token.expose(), &remote, &addresses[&name]).await
         })
         .await?;
     let ids = ready(hosts, &manager).await?;

@@ -6,6 +6,7 @@ use bollard::models::{LocalNodeState, Node, NodeSpec, SwarmInitRequest, SwarmJoi
 use bollard::query_parameters::{DeleteNodeOptions, LeaveSwarmOptions, ListNodesOptions, UpdateNodeOptions};
 
 use super::{DockerError, Engine};
+use crate::secret::Secret;
 
 /// An engine's part in a swarm.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,9 +31,9 @@ pub struct SwarmFacts {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JoinTokens {
     /// For workers.
-    pub worker: String,
+    pub worker: Secret,
     /// For managers.
-    pub manager: String,
+    pub manager: Secret,
 }
 
 /// A node as a manager sees it.
@@ -148,7 +149,8 @@ impl Engine {
     pub async fn join_tokens(&self) -> Result<JoinTokens, DockerError> {
         let swarm = self.api.inspect_swarm().await.map_err(|e| self.fault("look at the swarm", e))?;
         let tokens = swarm.join_tokens.unwrap_or_default();
-        Ok(JoinTokens { worker: tokens.worker.unwrap_or_default(), manager: tokens.manager.unwrap_or_default() })
+        let secret = |token: Option<String>| Secret::from(token.unwrap_or_default());
+        Ok(JoinTokens { worker: secret(tokens.worker), manager: secret(tokens.manager) })
     }
 
     /// All nodes of the swarm.

@@ -8,22 +8,20 @@ mod logs;
 mod ready;
 mod tree;
 
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
-
-use rand::RngExt as _;
 
 use super::Outcome;
 use super::docker::Engine;
 use crate::error::{Exit, Fault, Result};
 use crate::local::ContainerStep;
+use crate::secret::Secret;
+use crate::store::{StoreError, write_private};
 use crate::ui;
 
 pub(crate) use images::{ensure_helper, remove_helpers};
 pub use logs::{Running, logs, post_sizes, running};
-pub use ready::host_of;
+pub use ready::{host_of, is_here};
 
 /// What can go wrong on one engine, besides what the engine itself says.
 #[derive(Debug, thiserror::Error)]
@@ -91,14 +89,6 @@ pub enum LocalError {
         service: String,
         /// Why.
         why: String,
-    },
-    /// A password cannot be kept.
-    #[error("cannot write `{path}`")]
-    Secret {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
     },
 }
 
@@ -177,15 +167,11 @@ pub(super) async fn execute(step: &ContainerStep) -> Result<Outcome> {
 }
 
 /// A random password in a file that only its owner may read; one that is there already stays.
-fn ensure_secret(path: &Path) -> Result<(), LocalError> {
-    const LETTERS: &[u8] = b"abcdefghijkmnopqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789";
-    let mut random = rand::rng();
-    let password: String = (0..24).map(|_| char::from(LETTERS[random.random_range(0..LETTERS.len())])).collect();
-    let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    match made.and_then(|mut file| file.write_all(password.as_bytes())) {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        Err(source) => Err(LocalError::Secret { path: path.to_owned(), source }),
+fn ensure_secret(path: &Path) -> Result<(), StoreError> {
+    // An empty one is what an older maestro left when it was killed.
+    match std::fs::metadata(path) {
+        Ok(there) if there.len() > 0 => Ok(()),
+        _ => write_private(path, Secret::generate().expose().as_bytes()),
     }
 }
 

@@ -160,6 +160,12 @@ pub fn host_of(address: &str) -> String {
     host.unwrap_or("127.0.0.1").to_owned()
 }
 
+/// Whether `host` (as of [`host_of`]) is this machine by its loopback.
+pub fn is_here(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
 /// A container ended: shows the end of its log and says how it ended.
 async fn last_words(engine: &Engine, (service, seen): (&String, &Seen)) -> Error {
     show_log(engine, service, &seen.name).await;
