@@ -4,7 +4,10 @@
 use std::io::Cursor;
 
 use maestro::app::APPS;
+use maestro::trace::file::read as read_saved;
 use maestro::trace::{Tally, Trace, read_here};
+
+use super::{file, line, one_line};
 
 /// Reads `data` in one piece and in pieces whose size its first byte tells.
 pub fn check(data: &[u8]) {
@@ -36,4 +39,26 @@ pub fn examples() -> Vec<Vec<u8>> {
          [{\"key\":\"consistency_bool\",\"value\":false},{\"key\":\"wht_antipode_duration\",\"value\":1.5e-1}]}]}]}",
     ];
     short.iter().map(|text| text.as_bytes().to_vec()).chain([single]).collect()
+}
+
+/// Reads `data` as a saved answer: plain, gzip or zstd.
+pub fn saved(data: &[u8]) {
+    let path = file("saved", data);
+    let (mut traces, mut tally) = (0, Tally::default());
+    let done = read_saved(&path, &APPS[0].shape, &mut tally, &mut |_| traces += 1);
+    assert_eq!(tally.parsed, traces);
+    assert_eq!(tally.parsed + tally.lost.values().sum::<u64>(), tally.present);
+    match done {
+        Ok(()) => tally.damage.iter().for_each(|damage| line(damage)),
+        Err(error) => one_line(error),
+    }
+}
+
+/// A trace in every packing.
+pub fn saved_examples() -> Vec<Vec<u8>> {
+    vec![
+        examples()[2][1..].to_vec(),
+        include_bytes!("../examples/saved.json.gz").to_vec(),
+        include_bytes!("../examples/saved.json.zst").to_vec(),
+    ]
 }

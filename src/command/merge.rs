@@ -9,6 +9,7 @@ use crate::Context;
 use crate::error::{Plain, Result};
 use crate::store::{RunDir, StoreError, read_text, write_atomic};
 use crate::ui;
+use crate::wkld::export::read_hlog;
 use crate::wkld::report::{Report, Second};
 use crate::wkld::sample::{Hist, Packed};
 use crate::wkld::wrk2;
@@ -77,9 +78,15 @@ fn read_timeline(dir: &RunDir) -> Result<Vec<Second>> {
         Err(StoreError::Missing(_)) => return Ok(Vec::new()),
         other => other?,
     };
-    let latencies: IndexMap<u64, Hist> = match read_text(&dir.file("latency.hlog")) {
+    let log = dir.file("latency.hlog");
+    // Packed, because a whole histogram of every second would not fit into memory for a long run.
+    let latencies: IndexMap<u64, Packed> = match read_text(&log) {
         Err(StoreError::Missing(_)) => IndexMap::new(),
-        other => read_log(&dir.file("latency.hlog"), &other?)?.into_iter().collect(),
+        other => {
+            let text = other?;
+            let packed = |(second, hist): (u64, Hist)| (second, Packed::from(&hist));
+            read_log(&log, &text).map(|read| read.map(packed)).collect::<Result<_>>()?
+        }
     };
     let mut lines = table.lines();
     let names: Vec<&str> = lines.next().unwrap_or_default().split(',').collect();
@@ -91,7 +98,7 @@ fn read_second(
     number: usize,
     names: &[&str],
     line: &str,
-    latencies: &IndexMap<u64, Hist>,
+    latencies: &IndexMap<u64, Packed>,
 ) -> Result<Second> {
     let cells: Vec<&str> = line.split(',').collect();
     let cell = |name: &str| -> Result<u64> {
@@ -110,26 +117,13 @@ fn read_second(
             errors.insert((*name).to_owned(), n);
         }
     }
-    let latency = latencies.get(&second).map(Packed::from).unwrap_or_else(|| Packed::from(&Hist::new()));
+    let latency = latencies.get(&second).cloned().unwrap_or_else(|| Packed::from(&Hist::new()));
     Ok(Second { second, due: cell("due")?, sent: cell("sent")?, ok: cell("ok")?, errors, latency })
 }
 
-/// The intervals of an HDR log: start in whole seconds, histogram.
-fn read_log(path: &Path, text: &str) -> Result<Vec<(u64, Hist)>> {
-    let mut intervals = Vec::new();
-    for (at, line) in text.lines().enumerate() {
-        if line.starts_with('#') || line.starts_with('"') || line.trim().is_empty() {
-            continue;
-        }
-        let bad = |why: &str| StoreError::Content { path: path.to_owned(), why: format!("line {}: {why}", at + 1) };
-        // A tag, when there is one, comes first.
-        let mut cells = line.split(',').skip_while(|cell| cell.starts_with("Tag="));
-        let start: f64 =
-            cells.next().and_then(|cell| cell.parse().ok()).ok_or_else(|| bad("no start of an interval"))?;
-        let encoded = cells.nth(2).ok_or_else(|| bad("no histogram"))?;
-        intervals.push((start.max(0.0).round() as u64, Hist::decode(encoded).map_err(|why| bad(&why))?));
-    }
-    Ok(intervals)
+/// The intervals of the HDR log `text` of the file `path`.
+fn read_log<'a>(path: &'a Path, text: &'a str) -> impl Iterator<Item = Result<(u64, Hist)>> + 'a {
+    read_hlog(text).map(|read| read.map_err(|why| StoreError::Content { path: path.to_owned(), why }.into()))
 }
 
 /// Merges interval logs alone: all intervals of all logs, in the form of wrk2's percentile spectrum.
@@ -137,8 +131,8 @@ fn merge_logs(context: &Context, request: &Request) -> Result<()> {
     let mut whole = Hist::new();
     for input in &request.inputs {
         let path = context.store.resolve(input);
-        for (_, hist) in read_log(&path, &read_text(&path)?)? {
-            whole.add(&hist);
+        for read in read_log(&path, &read_text(&path)?) {
+            whole.add(&read?.1);
         }
     }
     if let Some(out) = &request.out {
@@ -167,21 +161,4 @@ fn read_heading(dir: &RunDir) -> Option<(String, f64)> {
         None => duration.strip_suffix('s')?.parse().ok()?,
     };
     Some((url.trim().to_owned(), seconds))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn logs_with_tags_and_comments_are_read_and_faults_named() {
-        let mut hist = Hist::new();
-        hist.record(1_500_000);
-        let line = format!("Tag=a,3.000,1.000,1.500,{}", hist.encode());
-        let text = format!("#[StartTime: 1.0]\n\"StartTimestamp\",\"x\"\n{line}\n");
-        let intervals = read_log(Path::new("a.hlog"), &text).unwrap();
-        assert_eq!((intervals[0].0, intervals[0].1.count()), (3, 1));
-        let error = read_log(Path::new("a.hlog"), "1.0,1.0,1.0,xyz\n").unwrap_err();
-        assert!(error.line().starts_with("`a.hlog`: line 1: "), "{error}");
-    }
 }

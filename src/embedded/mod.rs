@@ -19,7 +19,7 @@ pub mod config;
 pub mod control;
 pub mod dist;
 pub mod faults;
-pub(crate) mod form;
+pub mod form;
 mod http;
 pub(crate) mod ids;
 pub mod jaeger;

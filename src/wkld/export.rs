@@ -120,3 +120,49 @@ pub fn hlog(report: &Report) -> String {
     }
     out
 }
+
+/// The intervals of an interval log (start in whole seconds, histogram), one after the other: a log may hold more than
+/// memory does when they are unpacked.
+///
+/// # Errors
+/// A lower-case fragment with the line's number; nothing comes after it.
+pub fn read_hlog(text: &str) -> impl Iterator<Item = Result<(u64, Hist), String>> + '_ {
+    let lines = text.lines().enumerate();
+    let data = lines.filter(|(_, line)| !(line.starts_with(['#', '"']) || line.trim().is_empty()));
+    let mut broken = false;
+    data.map_while(move |(at, line)| {
+        if broken {
+            return None;
+        }
+        let read = interval(line).map_err(|why| format!("line {}: {why}", at + 1));
+        broken = read.is_err();
+        Some(read)
+    })
+}
+
+/// `[Tag=x,]start,length,max,histogram`.
+fn interval(line: &str) -> Result<(u64, Hist), String> {
+    // A tag, when there is one, comes first.
+    let mut cells = line.split(',').skip_while(|cell| cell.starts_with("Tag="));
+    let start = cells.next().and_then(|cell| cell.trim().parse::<f64>().ok()).filter(|start| start.is_finite());
+    let start = start.ok_or("no start of an interval")?;
+    let encoded = cells.nth(2).ok_or("no histogram")?;
+    Ok((start.max(0.0).round() as u64, Hist::decode(encoded)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logs_with_tags_and_comments_are_read_and_faults_named() {
+        let mut hist = Hist::new();
+        hist.record(1_500_000);
+        let line = format!("Tag=a,3.000,1.000,1.500,{}", hist.encode());
+        let text = format!("#[StartTime: 1.0]\n\"StartTimestamp\",\"x\"\n{line}\n");
+        let intervals: Vec<_> = read_hlog(&text).map(Result::unwrap).collect();
+        assert_eq!((intervals.len(), intervals[0].0, intervals[0].1.count()), (1, 3, 1));
+        let error = read_hlog("\n1.0,1.0,1.0,xyz\n1,1,1,x\n").map(Result::unwrap_err).collect::<Vec<_>>();
+        assert!(error.len() == 1 && error[0].starts_with("line 2: "), "{error:?}");
+    }
+}

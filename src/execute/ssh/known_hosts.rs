@@ -59,6 +59,16 @@ pub(super) fn lookup(session: &Session, files: &[PathBuf], name: &str) -> Vec<Kn
         .collect()
 }
 
+/// Numbers of the lines of `files` that are about `host`, as a connection to it would find them.
+///
+/// # Errors
+/// [`SshError::System`] when the SSH library does not start.
+pub fn known_lines(files: &[PathBuf], host: &str, port: u16) -> Result<Vec<usize>, SshError> {
+    let session = Session::new()
+        .map_err(|error| SshError::System { host: host.to_owned(), source: std::io::Error::other(error) })?;
+    Ok(lookup(&session, files, &entry_name(host, port)).into_iter().map(|known| known.line).collect())
+}
+
 fn known(session: &Session, file: &Path, number: usize, line: &str, name: &str) -> Option<Known> {
     let mut words = line.split_whitespace().peekable();
     let revoked = match words.peek() {

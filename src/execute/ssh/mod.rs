@@ -29,6 +29,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 pub use config::{HostConfig, NewKeys, SshConfig};
 pub use error::{ChangedKey, SshError};
 pub use forward::LocalPort;
+pub use known_hosts::known_lines;
 pub use lane::Exit;
 pub(crate) use transfer::local_facts;
 pub use transfer::{Copied, Mode};
