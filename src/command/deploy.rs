@@ -71,6 +71,9 @@ pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
     target.check_placement(app, &request.config, &text)?;
 
     let parent = context.store.deploy_dir(target.name(), app.name, "");
+    if target.runtime() != Runtime::InProcess {
+        check_root(context)?;
+    }
     let mut deployment = record(target.name(), app, &request, &text, pair.replication_pair)?;
     let compose = match target.runtime() {
         Runtime::InProcess => None,
@@ -197,12 +200,22 @@ fn next_state(old: State, deployment: &Deployment) -> State {
     }
 }
 
+/// Refuses a root that an engine cannot be told.
+fn check_root(context: &Context) -> Result<()> {
+    let root = context.store.root();
+    if root.to_str().is_some() {
+        return Ok(());
+    }
+    let why = format!("the root `{}` has a name that is not UTF-8, and an engine cannot be told it", root.display());
+    Err(Plain::usage(why).with_hint("choose another root with --root DIR or MAESTRO_ROOT").into())
+}
+
 /// Refuses tags that are no plain directory name.
 fn check_tag(tag: &str) -> Result<()> {
     let plain = tag.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
-    if tag.is_empty() || tag.len() > 100 || !plain || tag.starts_with('.') {
+    if tag.is_empty() || tag.len() > 100 || !plain || tag.starts_with(['.', '-']) {
         return Err(Plain::usage(format!("tag `{}` cannot be a directory name", tag.escape_debug()))
-            .with_hint("use up to 100 letters, digits, `-`, `_` and `.`")
+            .with_hint("use up to 100 letters, digits, `-`, `_` and `.`, a letter or digit first")
             .into());
     }
     Ok(())

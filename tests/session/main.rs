@@ -29,10 +29,12 @@ mod gsd;
 mod harness;
 #[path = "../hosts/mod.rs"]
 mod hosts;
+mod kills;
 mod local;
 mod local_delay;
 mod local_restart;
 mod mutations;
+mod odd;
 mod plot;
 mod registry;
 mod report;

@@ -325,7 +325,8 @@ fn remember(job: &Job<'_>, current: &mut Current, run: &RunRecord, dir: &RunDir)
     state.wkld_threads = Some(request.threads);
     state.wkld_tag = Some(run.tag.clone());
     state.wkld_endpoint = Some(run.endpoint.clone());
-    state.local_gather_path = Some(dir.path().display().to_string());
+    // Relative to the root, so that the root may be moved, and may have a name that is no text.
+    state.local_gather_path = Some(context.store.relative(dir.path()));
     context.store.write_state(current.target, state)?;
     Ok(())
 }
