@@ -102,15 +102,20 @@ shown() {
     echo "    truth: $2"
 }
 
+# A fifth of the requests falls into freezes and is slower than all others, so the median of all is the 62.5th percentile
+# of those others.
 freeze() {
     serve
-    load 1000 4
+    load 1000 4 --out "$work/unfrozen"
     unserve
-    shown "no freeze" "service time"
     serve --freeze 5000,1000,0
     load 1000 20
     unserve
-    shown "frozen 1 s of every 5 s" "p50 as without freeze, p90 500, p99 950, p99.9 995, mean 100 ms"
+    local p50
+    p50=$(awk '$2 ~ /^[0-9.]+$/ {
+        if ($2 >= 0.625) { print value + ($1 - value) * (0.625 - share) / ($2 - share); exit }
+        value = $1; share = $2}' "$work/unfrozen/latency.hgrm")
+    shown "frozen 1 s of every 5 s" "p50 $p50 (of a run without freeze), p90 500, p99 950, p99.9 995, mean 100 ms"
 }
 
 stall() {
