@@ -59,8 +59,9 @@ fn requests_due_while_the_client_is_stopped_are_late() {
     assert_eq!(done.code, 0, "{}", done.stderr);
     let load: Value = serde_json::from_str(&done.stdout).unwrap();
     assert_eq!(load["ok"], 600, "{load}");
-    // 200 requests were due in that second, 60 of them in its first 300 ms.
-    assert!(ms(&load, "latency_us", "p90") > 690.0, "{load}");
-    assert!(ms(&load, "lag_woke_late_us", "p90") > 690.0, "it is the client's own doing: {load}");
+    // 200 requests were due in that second, 60 of them in its first 300 ms. A busy machine
+    // stops a process some ms after it was told to.
+    assert!(ms(&load, "latency_us", "p90") > 650.0, "{load}");
+    assert!(ms(&load, "lag_woke_late_us", "p90") > 650.0, "it is the client's own doing: {load}");
     assert_eq!(load["verdict"], "client_limited", "{load}");
 }
