@@ -83,7 +83,7 @@ pub enum CloudStep {
         /// Its uid.
         uid: String,
     },
-    /// No machine image of maestro's is left.
+    /// No machine image that the caller made with maestro is left.
     NoImages,
 }
 
@@ -264,7 +264,7 @@ impl fmt::Display for CloudStep {
                 write!(f, "EnsureMachines {}; each deletes itself after {hours} h", zones.join(", "))
             }
             CloudStep::NoMachines { tag, .. } => write!(f, "EnsureGone machines and disks of `{tag}` in all zones"),
-            CloudStep::NoImages => f.write_str("EnsureGone machine images made by maestro"),
+            CloudStep::NoImages => f.write_str("EnsureGone your machine images that maestro made"),
         }
     }
 }

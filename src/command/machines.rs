@@ -120,7 +120,7 @@ pub(super) fn forget(context: &Context, deployment: &mut Deployment) -> Result<(
 /// The plan for what `clean -strong` was asked to delete beside the machines.
 pub(super) fn beside(mut plan: Plan, images: bool) -> Plan {
     if images {
-        plan = plan.stage("delete machine images", vec![crate::plan::Step::Cloud(CloudStep::NoImages)]);
+        plan = plan.stage("delete your machine images", vec![crate::plan::Step::Cloud(CloudStep::NoImages)]);
     }
     plan
 }

@@ -395,5 +395,12 @@ fn extend_relabels_what_lives_long_enough_and_restarts_the_rest() {
         let role = vm["labels"]["role"].as_str().unwrap();
         assert!(["manager", "node", "client"].contains(&role), "{role}");
     }
+    // What goes at the end is the caller's: the image that these machines started from is somebody else's.
+    cloud.emulator.plant_image("maestro-base-0", "maestro-base", &cloud.labels(None, "base-image", 9000));
+    cloud.ok("--gcp socialNetworkMini clean -strong --images --firewall");
+    assert_eq!(
+        (cloud.emulator.instances(), cloud.emulator.leftovers()),
+        (Vec::new(), vec!["maestro-base-1".to_owned()])
+    );
     cloud.fine();
 }

@@ -205,7 +205,8 @@ impl Cloud {
     }
 
     async fn no_images(&self) -> Result<()> {
-        let images = self.gce.own_images().await?;
+        let mut images = self.gce.own_images().await?;
+        images.retain(|image| image.ownership().is_some_and(|ownership| ownership.owner == self.owner));
         first_failure(join_all(images.iter().map(|image| self.gce.delete_image(&image.name))).await)?;
         ui::note(format_args!("deleted {}", ui::count(images.len(), "machine image")));
         Ok(())
