@@ -31,7 +31,11 @@ for target in ${*:-$known}; do
     # What is read with 512 MB and in 20 s for 64 kB of input is not bounded.
     MAESTRO_FUZZ="$target" MAESTRO_FUZZ_EXAMPLES="corpus/$target" nice -n 19 "$bin" "corpus/$target" \
         -max_total_time="$seconds" -timeout=20 -rss_limit_mb=512 -max_len=65536 -print_final_stats=1 \
-        -artifact_prefix="artifacts/$target/" >"$log" 2>&1 || result=FOUND
+        -artifact_prefix="artifacts/$target/" >"$log" 2>&1 &
+    pid=$!
+    wait "$pid" || result=FOUND
+    # The folder that readers of files were given; others may be at work beside this one.
+    rm -rf "/dev/shm/maestro-fuzz-$pid-"*
     [ "$result" = ok ] || found=1
     awk -v date="$(date -u +%F)" -v target="$target" -v seconds="$seconds" -v result="$result" '
         { if (match($0, / cov: [0-9]+/)) edges = substr($0, RSTART + 6, RLENGTH - 6) }
@@ -41,5 +45,4 @@ for target in ${*:-$known}; do
         END { printf "%s %-14s %5d s %10d executions %6d edges %4d MB %s\n", date, target, seconds, runs, edges, rss, result }
     ' "$log"
 done
-rm -rf /dev/shm/maestro-fuzz-*
 exit "$found"

@@ -221,6 +221,14 @@ mod tests {
     }
 
     #[test]
+    fn a_matrix_of_any_size_ends() {
+        let line = |n: usize| format!("  - {{from: a{n}, to: b, delay_ms: 1}}\n");
+        let text = format!("pairs:\n{}", (0..=MOST_PAIRS).map(line).collect::<String>());
+        let error = serde_saphyr::from_str::<Matrix>(&text).unwrap().pairs().unwrap_err();
+        assert!(error.to_string().contains("more than 1000 pairs"), "{error}");
+    }
+
+    #[test]
     fn a_matrix_names_the_pair_that_is_wrong() {
         let pairs = |text: &str| serde_saphyr::from_str::<Matrix>(text).unwrap().pairs();
         let good = pairs("pairs: [{from: a, to: b, delay_ms: 5}, {from: b, to: a, delay_ms: 6, port: 80}]").unwrap();

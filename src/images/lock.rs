@@ -154,6 +154,18 @@ mod tests {
     }
 
     #[test]
+    fn any_text_can_be_shown_in_place_of_a_digest() {
+        for (digest, shown) in [
+            ("sha256:0123456789abcdef", "sha256:0123456789ab"),
+            ("sha256:01", "sha256:01"),
+            ("sha256:01234567890é", "sha256:01234567890é"),
+            ("é", "é"),
+        ] {
+            assert_eq!(short(digest), shown);
+        }
+    }
+
+    #[test]
     fn drift_is_another_image_but_not_another_build_of_the_same_context() {
         let before = locked("sha256:aaaaaaaaaaaaaaaaaaaaaaaa", Some("sha256:c"));
         assert_eq!(before.drift("x", &locked("sha256:b", Some("sha256:c"))), None);

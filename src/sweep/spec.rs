@@ -491,6 +491,21 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_carried_out_is_refused() {
+        for (extra, why) in [
+            ("rounds: 4000000000\n", "runs are asked for; a sweep has at most 1000000"),
+            ("max_rounds: 4000000000\n", "runs are asked for; a sweep has at most 1000000"),
+            ("warmup_s: .nan\n", "the warm-up is not shorter than the run"),
+            ("overrides:\n  - duration_s: 0\n", "`duration_s` must be greater than 0"),
+        ] {
+            let text =
+                if extra.starts_with("rounds") { TEXT.replace("rounds: 2\n", extra) } else { format!("{TEXT}{extra}") };
+            let error = Spec::parse(Path::new("t.yml"), &text).unwrap_err().to_string();
+            assert!(error.contains(why), "{extra}: {error}");
+        }
+    }
+
+    #[test]
     fn placements_stay_together_unless_told_otherwise() {
         let spec = spec("");
         let cells = spec.cells();
