@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::LazyLock;
 
 /// A working root and the binary under test.
 pub struct Session {
@@ -99,4 +100,18 @@ pub fn wait_for<T>(what: &str, seconds: u64, mut look: impl FnMut() -> Option<T>
         assert!(std::time::Instant::now() < deadline, "{what}: not seen after {seconds} s");
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
+}
+
+/// The binary under test without its debugging information: a quarter of it, which is what images and hosts are given.
+pub fn stripped() -> &'static Path {
+    static COPY: LazyLock<PathBuf> = LazyLock::new(|| {
+        let binary = Path::new(env!("CARGO_BIN_EXE_maestro"));
+        let copy = Path::new(env!("CARGO_TARGET_TMPDIR")).join("maestro-stripped");
+        // Made beside it and moved there: another test process may be reading the one of before.
+        let fresh = copy.with_extension(std::process::id().to_string());
+        let done = Command::new("strip").arg("-o").arg(&fresh).arg(binary).status();
+        let made = done.is_ok_and(|status| status.success()) && std::fs::rename(&fresh, &copy).is_ok();
+        if made { copy } else { binary.to_owned() }
+    });
+    &COPY
 }

@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use maestro::app::APPS;
 
 use crate::docker::{busybox, engine, shell_tree, unique};
-use crate::harness::{Done, Session, wait_for};
+use crate::harness::{Done, Session, stripped, wait_for};
 
 const CONFIG: &str = "configs/local/socialNetworkMini/debug.yml";
 
@@ -41,7 +41,7 @@ impl Bench {
     pub fn command(&self, line: &str) -> Command {
         let args: Vec<&str> = ["--local", "socialNetworkMini"].into_iter().chain(line.split_whitespace()).collect();
         let mut command = self.session.command(&args);
-        command.envs(self.images.iter().map(|(name, image)| (*name, image)));
+        command.envs(self.images.iter().map(|(name, image)| (*name, image))).env("MINI_EXE", stripped());
         command
     }
 
@@ -59,12 +59,11 @@ impl Bench {
         self.ok(&format!("deploy -config {CONFIG} -tag {tag}"));
     }
 
-    /// Names of what this root has on the engine.
+    /// Names of the containers that this root has on the engine.
     fn left(&self) -> BTreeSet<String> {
-        let root = format!("label=com.docker.compose.project.working_dir={}", self.session.root().display());
         let ours =
             docker(&["ps", "-a", "--format", "{{.Names}} {{.Label \"com.docker.compose.project.working_dir\"}}"]);
-        let root = root.rsplit('=').next().unwrap().to_owned();
+        let root = self.session.root().display().to_string();
         ours.lines().filter(|line| line.contains(&root)).map(str::to_owned).collect()
     }
 }

@@ -11,7 +11,7 @@ use std::process::Command;
 use maestro::app::{App, Side};
 
 use crate::docker::unique;
-use crate::harness::{Done, Session};
+use crate::harness::{Done, Session, stripped};
 use crate::hosts::{Host, Lab};
 
 /// The hosts of a site: a manager that also runs what belongs to neither side, the origin, the replica, a client.
@@ -42,7 +42,7 @@ impl Site {
             ("MAESTRO_REDIS_IMAGE", name("redis:t")),
             ("MAESTRO_RABBITMQ_IMAGE", name("rabbitmq:t")),
         ];
-        let site = Site { binary: stripped(&lab), session: Session::new(), lab, images };
+        let site = Site { binary: stripped().to_owned(), session: Session::new(), lab, images };
         let config = format!("ssh_config_filepath: {}\ndefault_ssh_user: root\n", site.lab.ssh_config().display());
         site.session.write("gsd/config.yml", config);
         site.session.write(CONFIG, placement());
@@ -97,13 +97,6 @@ impl Drop for Site {
             Command::new("docker").args(["rmi", "-f", image]).output().ok();
         }
     }
-}
-
-/// The binary under test without its debugging information, which nobody needs on hosts.
-fn stripped(lab: &Lab) -> PathBuf {
-    let (binary, copy) = (env!("CARGO_BIN_EXE_maestro"), lab.path("maestro"));
-    let done = Command::new("strip").arg("-o").arg(&copy).arg(binary).status();
-    if done.is_ok_and(|status| status.success()) { copy } else { PathBuf::from(binary) }
 }
 
 /// The origin's services on one host, the replica's on another, the rest on the manager.
