@@ -25,6 +25,7 @@ mod gcp;
 mod gcp_chaos;
 mod gcp_plans;
 mod gcp_site;
+mod gcp_story;
 mod gsd;
 mod harness;
 #[path = "../hosts/mod.rs"]
