@@ -2,7 +2,7 @@
 //! [`Placement`]; everything that is wrong with it is said at once.
 //!
 //! ```yaml
-//! replication_pair: US->EU          # label of the compared zones, primary first
+//! replication_pair: US->EU          # label of the compared zones, primary first; left out where nothing is replicated
 //! services: {jaeger: node01, ...}   # every service of the app, once
 //! manager: host                     # gsd: a host of the SSH configuration
 //! clients: [host, ...]              #      the hosts that the load comes from
@@ -107,7 +107,7 @@ pub enum Clients {
 pub struct Placement {
     /// The file as typed.
     pub file: String,
-    /// `US->EU`: label of the compared zones, primary first.
+    /// `US->EU`: label of the compared zones, primary first; empty where nothing is replicated.
     pub pair: String,
     /// Service to node; empty where there is only one machine.
     pub services: IndexMap<String, String>,
@@ -179,7 +179,7 @@ impl Placement {
         match target {
             TargetName::Gcp => made(app, file, parse_yaml(path, text)?),
             TargetName::Gsd => hosts(app, file, parse_yaml(path, text)?),
-            TargetName::Local | TargetName::Embedded => here(file, parse_yaml(path, text)?),
+            TargetName::Local | TargetName::Embedded => here(app, file, parse_yaml(path, text)?),
         }
     }
 
@@ -196,15 +196,16 @@ impl Placement {
 
 /// `gcp`: the machines are made from the file.
 fn made(app: &App, file: &str, raw: Raw<RawNode, RawClients>) -> Result<Placement, PlacementError> {
+    let pair = pair(app, raw.replication_pair);
     let missing = missing(&[
-        ("replication_pair", raw.replication_pair.is_some()),
+        ("replication_pair", pair.is_some()),
         ("services", raw.services.is_some()),
         ("manager", raw.manager.is_some()),
         ("clients", raw.clients.is_some()),
         ("nodes", raw.nodes.is_some()),
     ]);
     let (Some(pair), Some(services), Some(manager), Some(clients), Some(nodes)) =
-        (raw.replication_pair, raw.services, raw.manager, raw.clients, raw.nodes)
+        (pair, raw.services, raw.manager, raw.clients, raw.nodes)
     else {
         return Err(PlacementError::Missing { file: file.into(), missing });
     };
@@ -249,14 +250,14 @@ fn made(app: &App, file: &str, raw: Raw<RawNode, RawClients>) -> Result<Placemen
 
 /// `gsd`: the hosts exist.
 fn hosts(app: &App, file: &str, raw: Raw<String, Vec<String>>) -> Result<Placement, PlacementError> {
+    let pair = pair(app, raw.replication_pair);
     let missing = missing(&[
-        ("replication_pair", raw.replication_pair.is_some()),
+        ("replication_pair", pair.is_some()),
         ("services", raw.services.is_some()),
         ("manager", raw.manager.is_some()),
         ("clients", raw.clients.is_some()),
     ]);
-    let (Some(pair), Some(services), Some(manager), Some(clients)) =
-        (raw.replication_pair, raw.services, raw.manager, raw.clients)
+    let (Some(pair), Some(services), Some(manager), Some(clients)) = (pair, raw.services, raw.manager, raw.clients)
     else {
         return Err(PlacementError::Missing { file: file.into(), missing });
     };
@@ -294,8 +295,8 @@ fn hosts(app: &App, file: &str, raw: Raw<String, Vec<String>>) -> Result<Placeme
 }
 
 /// One machine: the pair is all that is left to say.
-fn here(file: &str, raw: Raw<String, Vec<String>>) -> Result<Placement, PlacementError> {
-    let Some(pair) = raw.replication_pair else {
+fn here(app: &App, file: &str, raw: Raw<String, Vec<String>>) -> Result<Placement, PlacementError> {
+    let Some(pair) = pair(app, raw.replication_pair) else {
         return Err(PlacementError::Missing { file: file.into(), missing: vec!["replication_pair"] });
     };
     let given = [
@@ -317,6 +318,11 @@ fn here(file: &str, raw: Raw<String, Vec<String>>) -> Result<Placement, Placemen
         ports: raw.ports.map(Into::into),
         warnings,
     })
+}
+
+/// The label of the compared zones, which only an app that replicates nothing can do without.
+fn pair(app: &App, given: Option<String>) -> Option<String> {
+    given.or_else(|| app.replication.is_none().then(String::new))
 }
 
 fn missing(keys: &[(&'static str, bool)]) -> Vec<&'static str> {

@@ -5,7 +5,7 @@ use std::io::Cursor;
 
 use maestro::app::APPS;
 use maestro::trace::file::read as read_saved;
-use maestro::trace::{Tally, Trace, read_here};
+use maestro::trace::{Shape, Tally, Trace, read_here};
 
 use super::{file, line, one_line};
 
@@ -16,11 +16,19 @@ pub fn check(data: &[u8]) {
     assert_eq!(read(data, 1 + 7 * usize::from(size)), whole);
 }
 
+/// The first app has windows.
+fn shape() -> &'static Shape {
+    match &APPS[0].replication {
+        Some(replication) => &replication.shape,
+        None => unreachable!("the first app replicates"),
+    }
+}
+
 /// The traces, the tally, and why reading ended.
 fn read(data: &[u8], size: usize) -> (Vec<Trace>, Tally, Option<String>) {
     let (mut traces, mut tally) = (Vec::new(), Tally::default());
     let body = Cursor::new(data.to_vec());
-    let done = read_here(body, size, &APPS[0].shape, &mut tally, &mut |trace| traces.push(trace));
+    let done = read_here(body, size, shape(), &mut tally, &mut |trace| traces.push(trace));
     assert_eq!(tally.parsed, traces.len() as u64);
     assert_eq!(tally.parsed + tally.lost.values().sum::<u64>(), tally.present);
     (traces, tally, done.err().map(|error| error.to_string()))
@@ -45,7 +53,7 @@ pub fn examples() -> Vec<Vec<u8>> {
 pub fn saved(data: &[u8]) {
     let path = file("saved", data);
     let (mut traces, mut tally) = (0, Tally::default());
-    let done = read_saved(&path, &APPS[0].shape, &mut tally, &mut |_| traces += 1);
+    let done = read_saved(&path, shape(), &mut tally, &mut |_| traces += 1);
     assert_eq!(tally.parsed, traces);
     assert_eq!(tally.parsed + tally.lost.values().sum::<u64>(), tally.present);
     match done {

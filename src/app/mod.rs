@@ -1,12 +1,15 @@
 //! Applications. An app is a value: a row of facts in [`APPS`]; nothing branches on an app's name.
 
 mod graph;
+mod hotel_reservation;
 mod images;
 mod social_endpoints;
 mod social_network;
 mod social_network_images;
 mod social_network_mini;
 
+use crate::error::{Exit, Fault};
+use crate::experiment::Variant;
 use crate::trace::Shape;
 
 pub use graph::Graph;
@@ -70,13 +73,24 @@ pub struct Door {
     pub port: u16,
 }
 
+/// How a request carries what fills it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// GET with a query string.
+    Get,
+    /// POST with a form body.
+    Post,
+    /// POST with a query string and no body.
+    PostQuery,
+}
+
 /// One kind of request.
 #[derive(Clone, Copy, Debug)]
 pub struct Call {
     /// The front end it goes to.
     pub side: Side,
-    /// POST with a form body, or GET with a query string.
-    pub post: bool,
+    /// How it carries what fills it.
+    pub method: Method,
     /// Its path.
     pub path: &'static str,
     /// Appends the form or query. It gets the key of the request before it in a sequence (0 for the first) and
@@ -145,6 +159,8 @@ pub enum EndpointKind {
         /// The request that follows its answer.
         then: Option<Call>,
     },
+    /// Requests at a rate, each of a kind drawn by its share of the sum of all shares.
+    Mix(&'static [(u32, Call)]),
     /// A list of requests, once.
     Steps(fn(&mut Draws, &Graph) -> Vec<Step>),
 }
@@ -238,8 +254,6 @@ pub struct Containers {
     pub setup_check: &'static [&'static str],
     /// The service, and the file that appears in its container when it is about to serve.
     pub sync_file: Option<(&'static str, &'static str)>,
-    /// How the post store is asked for its size.
-    pub post_sizes: PostSizes,
     /// Pages for people, where they are published.
     pub consoles: &'static [Console],
     /// A service whose image is this very binary.
@@ -275,6 +289,49 @@ impl Protocol {
     }
 }
 
+/// What makes an app's consistency measurable: something is written at the origin, announced, and read at the replica.
+#[derive(Clone, Copy, Debug)]
+pub struct Replication {
+    /// The post stores at origin and replica: what `delay` puts apart.
+    pub stores: (&'static str, &'static str),
+    /// What the post stores speak.
+    pub store_protocol: Protocol,
+    /// How the origin's is asked for its size.
+    pub post_sizes: PostSizes,
+    /// The service whose traces are gathered; it queues the notifications.
+    pub traced_service: &'static str,
+    /// The service that says when a post is durable at the origin.
+    pub written_service: &'static str,
+    /// The service whose incoming dependency edge counts the notifications; it receives them and reads the posts.
+    pub notified_service: &'static str,
+    /// Which spans and tags make an observation.
+    pub shape: Shape,
+    /// Where notifications wait.
+    pub queue: Queue,
+}
+
+/// What proves that an app serves from end to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Canary {
+    /// A post composed at the origin that its author's follower then reads at the replica.
+    Post,
+    /// Reads (path and query) that the front end answers with 200, every one.
+    Reads(&'static [&'static str]),
+}
+
+impl Canary {
+    /// What must be seen at the front ends, for people.
+    pub fn promise(&self, origin: &str, replica: &str) -> String {
+        match self {
+            Canary::Post => format!("a post composed at {origin} is read at {replica}"),
+            Canary::Reads(reads) => {
+                let paths: Vec<&str> = reads.iter().map(|read| read.split('?').next().unwrap_or(read)).collect();
+                format!("{origin} answers {}", paths.join(", "))
+            }
+        }
+    }
+}
+
 /// An application as data.
 #[derive(Clone, Copy, Debug)]
 pub struct App {
@@ -284,12 +341,12 @@ pub struct App {
     pub about: &'static str,
     /// All services.
     pub services: &'static [Service],
-    /// Lineage enforcement on and off.
-    pub toggle: Toggle,
-    /// The origin's front end.
+    /// Lineage enforcement on and off; absent where there is none.
+    pub toggle: Option<Toggle>,
+    /// The origin's front end, or the only one.
     pub origin: Door,
     /// The replica's front end.
-    pub replica: Door,
+    pub replica: Option<Door>,
     /// The trace query API.
     pub jaeger: Door,
     /// What `wkld -E` can drive.
@@ -297,34 +354,95 @@ pub struct App {
     /// How the visibility of its writes is probed, when it can be.
     pub probe: Option<&'static Probe>,
     /// Where its social graph is looked for, below its sources; a graph of the same size is used without it.
-    pub graph_file: &'static str,
-    /// The post stores at origin and replica: what `delay` puts apart.
-    pub stores: (&'static str, &'static str),
-    /// What the post stores speak.
-    pub store_protocol: Protocol,
-    /// The service whose traces are gathered; it queues the notifications.
-    pub traced_service: &'static str,
-    /// The service that says when a post is durable at the origin.
-    pub written_service: &'static str,
-    /// The service whose incoming dependency edge counts the notifications; it receives them and reads the posts.
-    pub notified_service: &'static str,
+    pub graph_file: Option<&'static str>,
+    /// What makes its consistency measurable; absent where nothing is replicated.
+    pub replication: Option<Replication>,
     /// How its images come to be.
     pub images: Images,
-    /// Which spans and tags make an observation.
-    pub shape: Shape,
-    /// Where notifications wait.
-    pub queue: Queue,
+    /// What proves that it serves.
+    pub canary: Canary,
+    /// The built-in miniature imitates it.
+    pub miniature: bool,
     /// How it runs as containers.
     pub containers: Containers,
 }
 
+/// What an app does not have, asked for all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Lacking {
+    /// No windows, no violations.
+    #[error("`{0}` replicates nothing: it has neither windows nor violations to {1}")]
+    Replication(&'static str, &'static str),
+    /// No variant but the baseline.
+    #[error("`{0}` has no antipode variant: nothing in it enforces lineage")]
+    Toggle(&'static str),
+    /// No replicas whose link could be delayed unless services are named.
+    #[error("`{0}` has no replicas that a delay could put apart")]
+    Stores(&'static str),
+    /// No miniature.
+    #[error("`{0}` has no miniature")]
+    Miniature(&'static str),
+}
+
+impl Fault for Lacking {
+    fn exit(&self) -> Exit {
+        Exit::Usage
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            Lacking::Replication(..) => {
+                "throughput and latency are in the run's `summary.json` as soon as `wkld` ends".into()
+            }
+            Lacking::Toggle(_) => "leave -antipode out".into(),
+            Lacking::Stores(_) => "name two services with --from SERVICE --to SERVICE".into(),
+            Lacking::Miniature(_) => {
+                let having = APPS.iter().find(|app| app.miniature).map_or("none", |app| app.name);
+                format!("choose --local or --gsd; --embedded runs {having}")
+            }
+        })
+    }
+}
+
 /// Every application maestro knows.
-pub static APPS: &[App] = &[social_network::APP, social_network_mini::APP];
+pub static APPS: &[App] = &[social_network::APP, social_network_mini::APP, hotel_reservation::APP];
 
 impl App {
     /// The app called `name`.
     pub fn find(name: &str) -> Option<&'static App> {
         APPS.iter().find(|app| app.name == name)
+    }
+
+    /// The front end that readers use: the replica's, else the only one.
+    pub fn readers_door(&self) -> Door {
+        self.replica.unwrap_or(self.origin)
+    }
+
+    /// What makes its consistency measurable; `purpose` says what for (`gather`).
+    ///
+    /// # Errors
+    /// [`Lacking::Replication`].
+    pub fn replication(&self, purpose: &'static str) -> Result<&Replication, Lacking> {
+        self.replication.as_ref().ok_or(Lacking::Replication(self.name, purpose))
+    }
+
+    /// Its post stores at origin and replica.
+    pub fn stores(&self) -> Option<(&'static str, &'static str)> {
+        self.replication.map(|replication| replication.stores)
+    }
+
+    /// Whether it can run as `variant`.
+    ///
+    /// # Errors
+    /// [`Lacking::Toggle`].
+    pub fn check_variant(&self, variant: Variant) -> Result<(), Lacking> {
+        if variant.is_antipode() && self.toggle.is_none() { Err(Lacking::Toggle(self.name)) } else { Ok(()) }
+    }
+
+    /// The environment variable of a service, with its value, that makes it `variant`'s.
+    pub fn toggled(&self, service: &str, variant: Variant) -> Option<(&'static str, &'static str)> {
+        let toggle = self.toggle.filter(|toggle| toggle.services.contains(&service))?;
+        Some((toggle.variable, if variant.is_antipode() { toggle.on } else { toggle.off }))
     }
 
     /// The endpoint called `name`.

@@ -5,7 +5,7 @@ use std::io::Write;
 use rand::RngExt;
 
 use super::graph::Graph;
-use super::{Call, Draws, Endpoint, EndpointKind, Probe, Side, Sight, Step};
+use super::{Call, Draws, Endpoint, EndpointKind, Method, Probe, Side, Sight, Step};
 
 const COMPOSE: &str = "/wrk2-api/post/compose";
 const READ_HOME: &str = "/wrk2-api/home-timeline/read";
@@ -26,7 +26,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         name: "compose-post",
         about: "posts of 256 random characters by random users",
         kind: EndpointKind::Load {
-            first: Call { side: Side::Origin, post: true, path: COMPOSE, fill: compose_by_anyone },
+            first: Call { side: Side::Origin, method: Method::Post, path: COMPOSE, fill: compose_by_anyone },
             then: None,
         },
     },
@@ -34,7 +34,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         name: "read-home-timeline",
         about: "ten posts of a random user's home timeline, at the replica",
         kind: EndpointKind::Load {
-            first: Call { side: Side::Replica, post: false, path: READ_HOME, fill: read_anyone },
+            first: Call { side: Side::Replica, method: Method::Get, path: READ_HOME, fill: read_anyone },
             then: None,
         },
     },
@@ -42,7 +42,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         name: "read-user-timeline",
         about: "ten posts of a random user's own timeline, at the replica",
         kind: EndpointKind::Load {
-            first: Call { side: Side::Replica, post: false, path: READ_USER, fill: read_anyone },
+            first: Call { side: Side::Replica, method: Method::Get, path: READ_USER, fill: read_anyone },
             then: None,
         },
     },
@@ -50,8 +50,8 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         name: "sequence-compose-post-read-home-timeline",
         about: "a post at the origin, then a follower's home timeline at the replica (the read is measured)",
         kind: EndpointKind::Load {
-            first: Call { side: Side::Origin, post: true, path: COMPOSE, fill: compose_for_a_friend },
-            then: Some(Call { side: Side::Replica, post: false, path: READ_HOME, fill: read_by_key }),
+            first: Call { side: Side::Origin, method: Method::Post, path: COMPOSE, fill: compose_for_a_friend },
+            then: Some(Call { side: Side::Replica, method: Method::Get, path: READ_HOME, fill: read_by_key }),
         },
     },
     Endpoint {

@@ -1,8 +1,8 @@
 //! DeathStarBench's socialNetwork with Antipode (branch `antipode-xtrace` of the fork).
 
 use super::{
-    App, Broker, ComposeFile, Console, Containers, Door, PostSizes, Protocol, Queue, Service, Side, Toggle,
-    social_network_images, three_numbers,
+    App, Broker, Canary, ComposeFile, Console, Containers, Door, PostSizes, Protocol, Queue, Replication, Service,
+    Side, Toggle, social_network_images, three_numbers,
 };
 use crate::trace::{Place, Shape};
 
@@ -68,34 +68,24 @@ const SHAPE: Shape = Shape {
     notification_size: fanout("notification_size_bytes"),
 };
 
-/// The row of the table.
-pub(super) const APP: App = App {
-    name: "socialNetwork",
-    about: "DeathStarBench's social network with Antipode's lineage and barrier",
-    services: SERVICES,
-    toggle: Toggle {
-        services: &[
-            "write-home-timeline-service-eu",
-            "write-home-timeline-service-us",
-            "post-storage-service-eu",
-            "post-storage-service-us",
-        ],
-        variable: "ANTIPODE",
-        off: "0",
-        on: "1",
-    },
-    origin: Door { service: "nginx-thrift", port: 8080 },
-    replica: Door { service: "nginx-thrift-us", port: 8082 },
-    jaeger: Door { service: "jaeger", port: 16686 },
-    endpoints: super::social_endpoints::ENDPOINTS,
-    probe: Some(&super::social_endpoints::PROBE),
-    graph_file: "datasets/social-graph/socfb-Reed98/socfb-Reed98.mtx",
+/// Where its posts are, and which of its spans say when they were written and read.
+pub(super) const REPLICATION: Replication = Replication {
     stores: ("post-storage-mongodb-eu", "post-storage-mongodb-us"),
     store_protocol: Protocol::Mongo,
+    post_sizes: PostSizes {
+        service: "post-storage-mongodb-eu",
+        command: &[
+            "mongo",
+            "--quiet",
+            "post",
+            "--eval",
+            "s = db.post.stats(); print(s.count); print(db.post.totalSize()); print(s.size)",
+        ],
+        parse: three_numbers,
+    },
     traced_service: "compose-post-service",
     written_service: "post-storage-service-eu",
     notified_service: "write-home-timeline-service-us",
-    images: social_network_images::IMAGES,
     shape: SHAPE,
     queue: Queue {
         brokers: &[
@@ -106,21 +96,38 @@ pub(super) const APP: App = App {
         name: "write-home-timeline",
         until_handled: false,
     },
+};
+
+/// The row of the table.
+pub(super) const APP: App = App {
+    name: "socialNetwork",
+    about: "DeathStarBench's social network with Antipode's lineage and barrier",
+    services: SERVICES,
+    toggle: Some(Toggle {
+        services: &[
+            "write-home-timeline-service-eu",
+            "write-home-timeline-service-us",
+            "post-storage-service-eu",
+            "post-storage-service-us",
+        ],
+        variable: "ANTIPODE",
+        off: "0",
+        on: "1",
+    }),
+    origin: Door { service: "nginx-thrift", port: 8080 },
+    replica: Some(Door { service: "nginx-thrift-us", port: 8082 }),
+    jaeger: Door { service: "jaeger", port: 16686 },
+    endpoints: super::social_endpoints::ENDPOINTS,
+    probe: Some(&super::social_endpoints::PROBE),
+    graph_file: Some("datasets/social-graph/socfb-Reed98/socfb-Reed98.mtx"),
+    replication: Some(REPLICATION),
+    images: social_network_images::IMAGES,
+    canary: Canary::Post,
+    miniature: true,
     containers: Containers {
         compose: ComposeFile::InTree("docker-compose.yml"),
         setup_check: &["dockerize", "-wait", "tcp://localhost:8000", "-timeout", "1s"],
         sync_file: Some(("compose-post-service", "/tmp/dockerize.sync")),
-        post_sizes: PostSizes {
-            service: "post-storage-mongodb-eu",
-            command: &[
-                "mongo",
-                "--quiet",
-                "post",
-                "--eval",
-                "s = db.post.stats(); print(s.count); print(db.post.totalSize()); print(s.size)",
-            ],
-            parse: three_numbers,
-        },
         consoles: &[
             Console {
                 title: "RabbitMQ EU",

@@ -1,8 +1,8 @@
 //! The social network in miniature: roles of this binary around real Redis and RabbitMQ.
 
 use super::{
-    App, Broker, ComposeFile, Containers, Images, PostSizes, Protocol, Queue, Service, Side, Toggle, social_network,
-    three_numbers,
+    App, Broker, ComposeFile, Containers, Images, PostSizes, Protocol, Queue, Replication, Service, Side, Toggle,
+    social_network, three_numbers,
 };
 
 const SERVICES: &[Service] = &[
@@ -42,33 +42,36 @@ pub(super) const APP: App = App {
     name: "socialNetworkMini",
     about: "the social network in miniature, with real Redis and RabbitMQ",
     services: SERVICES,
-    toggle: Toggle {
+    toggle: Some(Toggle {
         services: &["write-home-timeline-service-us", "post-storage-service-eu", "post-storage-service-us"],
         variable: "ANTIPODE",
         off: "0",
         on: "1",
-    },
-    stores: ("post-storage-redis-eu", "post-storage-redis-us"),
-    store_protocol: Protocol::Redis,
-    images: Images::NONE,
-    queue: Queue {
-        brokers: &[
-            Broker { service: "write-home-timeline-rabbitmq-eu", port: 15672, published: None },
-            Broker { service: "write-home-timeline-rabbitmq-us", port: 15672, published: None },
-        ],
-        login: ("admin", "admin"),
-        name: "write-home-timeline",
-        until_handled: true,
-    },
-    containers: Containers {
-        compose: ComposeFile::Shipped(include_str!("../../assets/socialNetworkMini/docker-compose.yml")),
-        setup_check: &["/maestro", "service", "probe", "127.0.0.1:8000"],
-        sync_file: Some(("compose-post-service", "/tmp/dockerize.sync")),
+    }),
+    replication: Some(Replication {
+        stores: ("post-storage-redis-eu", "post-storage-redis-us"),
+        store_protocol: Protocol::Redis,
         post_sizes: PostSizes {
             service: "post-storage-redis-eu",
             command: &["redis-cli", "--raw", "EVAL", SIZES, "0"],
             parse: three_numbers,
         },
+        queue: Queue {
+            brokers: &[
+                Broker { service: "write-home-timeline-rabbitmq-eu", port: 15672, published: None },
+                Broker { service: "write-home-timeline-rabbitmq-us", port: 15672, published: None },
+            ],
+            login: ("admin", "admin"),
+            name: "write-home-timeline",
+            until_handled: true,
+        },
+        ..social_network::REPLICATION
+    }),
+    images: Images::NONE,
+    containers: Containers {
+        compose: ComposeFile::Shipped(include_str!("../../assets/socialNetworkMini/docker-compose.yml")),
+        setup_check: &["/maestro", "service", "probe", "127.0.0.1:8000"],
+        sync_file: Some(("compose-post-service", "/tmp/dockerize.sync")),
         consoles: &[],
         own_image: Some("nginx-thrift"),
     },

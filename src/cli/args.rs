@@ -5,6 +5,12 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+/// The applications, for help.
+fn apps() -> String {
+    let names: Vec<&str> = crate::app::APPS.iter().map(|app| app.name).collect();
+    format!("Application: {} (default: the one deployed last on the target)", names.join(", "))
+}
+
 /// Builds, deploys, loads and measures the cross-service consistency of microservice benchmarks.
 #[derive(Parser)]
 #[command(
@@ -18,8 +24,7 @@ use clap_complete::Shell;
 pub(super) struct Cli {
     #[command(flatten)]
     pub(super) globals: Globals,
-    /// Application (default: the one deployed last on the target)
-    #[arg(value_name = "APP")]
+    #[arg(value_name = "APP", help = apps())]
     pub(super) app: Option<String>,
     #[command(subcommand)]
     pub(super) command: Option<Sub>,
@@ -433,7 +438,7 @@ pub(super) struct Ssh {
 
 #[derive(Args)]
 pub(super) struct Plot {
-    /// YAML file: figure -> list of run directories
+    /// YAML file: figure -> list of run directories; or a directory, for all the runs below it
     pub(super) config: PathBuf,
     /// Only these figures
     #[arg(long, value_name = "NAME", num_args = 1..)]

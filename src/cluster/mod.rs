@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::app::Canary;
 use crate::inventory::Inventory;
 use crate::swarm::{Shipment, StackStep};
 
@@ -141,6 +142,8 @@ pub struct Readiness {
     pub sync_file: Option<(String, String)>,
     /// The front ends and the trace query API.
     pub doors: Doors,
+    /// What the front ends must do.
+    pub canary: Canary,
     /// Other addresses worth showing: name, host, port.
     pub links: Vec<(String, String, u16)>,
     /// Longest wait.
@@ -152,7 +155,7 @@ pub struct Readiness {
 pub struct Doors {
     /// The origin's front end.
     pub origin: (String, u16),
-    /// The replica's front end.
+    /// The replica's front end; the only one again where there is none.
     pub replica: (String, u16),
     /// The trace query API.
     pub jaeger: (String, u16),

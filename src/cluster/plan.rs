@@ -48,7 +48,8 @@ impl Order<'_> {
     fn door(&self, door: Door) -> Result<(String, u16)> {
         let spec = self.service(door.service);
         let found = spec.and_then(|spec| {
-            let port = spec.ports.iter().find_map(|port| port.published)?;
+            let published = || spec.ports.iter().filter_map(|port| port.published);
+            let port = published().find(|port| *port == door.port).or_else(|| published().next())?;
             Some((self.host_of_node(&spec.node)?, port))
         });
         found.ok_or_else(|| {
@@ -60,7 +61,7 @@ impl Order<'_> {
     fn doors(&self) -> Result<Doors> {
         Ok(Doors {
             origin: self.door(self.app.origin)?,
-            replica: self.door(self.app.replica)?,
+            replica: self.door(self.app.readers_door())?,
             jaeger: self.door(self.app.jaeger)?,
         })
     }
@@ -183,6 +184,7 @@ fn with_services(order: &Order<'_>, mut plan: Plan, timeout: Duration) -> Result
         setup_check: order.app.containers.setup_check.iter().map(|word| (*word).to_owned()).collect(),
         sync_file,
         doors: order.doors()?,
+        canary: order.app.canary,
         links: Vec::new(),
         timeout,
     };

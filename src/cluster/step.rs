@@ -66,6 +66,7 @@ impl fmt::Display for Readiness {
             write!(f, "; {path} in {service}")?;
         }
         let Doors { origin, replica, .. } = &self.doors;
-        write!(f, "; a post composed at {}:{} is read at {}:{}", origin.0, origin.1, replica.0, replica.1)
+        let at = |(host, port): &(String, u16)| format!("{host}:{port}");
+        write!(f, "; {}", self.canary.promise(&at(origin), &at(replica)))
     }
 }

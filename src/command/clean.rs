@@ -114,6 +114,8 @@ fn same_options(current: &Current, variant: Variant) -> RunOptions {
 /// The ports in use, so that a restart keeps its addresses.
 fn same_ports(deployment: &crate::store::Deployment) -> Option<String> {
     let port = |url: &Option<String>| url.as_deref()?.rsplit(':').next().map(str::to_owned);
-    let ports = [port(&deployment.origin_url)?, port(&deployment.replica_url)?, port(&deployment.jaeger_url)?];
+    let mut ports = vec![port(&deployment.origin_url)?, port(&deployment.replica_url)?, port(&deployment.jaeger_url)?];
+    // One front end stands for both sides.
+    ports.dedup();
     Some(ports.join(","))
 }

@@ -13,6 +13,7 @@ use crate::compose::File;
 use crate::error::{Plain, Result};
 use crate::execute::{Live, carry_out};
 use crate::experiment::TargetName;
+use crate::placement::PlacementError;
 use crate::store::{self, Deployment, FORMAT, State, StoreError, parse_yaml};
 use crate::target::{DeployOptions, Runtime, Site, Target};
 use crate::ui;
@@ -31,10 +32,10 @@ pub(crate) struct Request {
     pub app_dir: Option<PathBuf>,
 }
 
-/// The one key that every placement has.
+/// The one key that every placement of an app with replicas has.
 #[derive(Deserialize)]
 struct Pair {
-    replication_pair: String,
+    replication_pair: Option<String>,
 }
 
 /// What a deployment is made from.
@@ -67,14 +68,18 @@ pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
     let state = context.store.read_state(target.name())?;
     let app = request.selection.app(&state)?;
     let (text, path) = context.store.read_config(&request.config)?;
-    let pair: Pair = parse_yaml(&path, &text)?;
+    let pair = parse_yaml::<Pair>(&path, &text)?.replication_pair;
+    if pair.is_none() && app.replication.is_some() {
+        let missing = vec!["replication_pair"];
+        return Err(PlacementError::Missing { file: request.config, missing }.into());
+    }
     target.check_placement(app, &request.config, &text)?;
 
     let parent = context.store.deploy_dir(target.name(), app.name, "");
     if target.runtime() != Runtime::InProcess {
         check_root(context)?;
     }
-    let mut deployment = record(target.name(), app, &request, &text, pair.replication_pair)?;
+    let mut deployment = record(target.name(), app, &request, &text, pair.unwrap_or_default())?;
     let compose = match target.runtime() {
         Runtime::InProcess => None,
         Runtime::Containers | Runtime::Swarm => Some(compose_file::of_app(context, app, request.app_dir.as_deref())?),
@@ -113,11 +118,13 @@ pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
     super::run::absorb(&mut deployment, &outcomes);
     super::hosts::absorb(&mut deployment, &outcomes)?;
     context.store.write_deployment(&deployment)?;
-    ui::note(format_args!(
-        "deployed {} on {} as `{}` ({})",
-        app.name, deployment.target, deployment.tag, deployment.zone_pair
-    ));
-    ui::note(format_args!("next: maestro --{} {} run [-antipode]", deployment.target, app.name));
+    let pair = match deployment.zone_pair.as_str() {
+        "" => String::new(),
+        pair => format!(" ({pair})"),
+    };
+    ui::note(format_args!("deployed {} on {} as `{}`{pair}", app.name, deployment.target, deployment.tag));
+    let variants = if app.toggle.is_some() { " [-antipode]" } else { "" };
+    ui::note(format_args!("next: maestro --{} {} run{variants}", deployment.target, app.name));
     Ok(())
 }
 

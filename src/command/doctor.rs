@@ -35,7 +35,7 @@ pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
     let app = app(context, &request.selection, target);
     let current = current(context, &Selection { target: Some(target), app: Some(app) }).ok();
     let mut findings = machine(context);
-    findings.push(deployed(target, app, current.as_ref()));
+    findings.push(deployed(context, target, app, current.as_ref()));
     match target {
         TargetName::Embedded => findings.extend(embedded(context, current.as_ref())),
         TargetName::Local => findings.extend(local(context, &request, app, current.as_ref()).await),
@@ -59,16 +59,13 @@ fn machine(context: &Context) -> Vec<Finding> {
 }
 
 /// Whether there is a deployment; none is fine, `deploy` makes one.
-fn deployed(target: TargetName, app: &App, current: Option<&Current>) -> Finding {
+fn deployed(context: &Context, target: TargetName, app: &App, current: Option<&Current>) -> Finding {
     let what = "deployment";
     match current {
         Some(current) => {
             Finding::fine(what, format_args!("`{}` of {}", current.deployment.tag, current.deployment.config))
         }
-        None => {
-            let next = format!("maestro --{target} {} deploy -config configs/{target}/{}/FILE.yml", app.name, app.name);
-            Finding::doubt(what, "none yet", next)
-        }
+        None => Finding::doubt(what, "none yet", super::deploy_line(context, target, app)),
     }
 }
 
@@ -96,7 +93,8 @@ async fn local(context: &Context, request: &Request, app: &'static App, current:
     let Ok(file) = compose_file::of_app(context, app, request.app_dir.as_deref()) else { return findings };
     if let Some(engine) = engine {
         let needed: Vec<String> = file.images().into_iter().map(str::to_owned).collect();
-        findings.push(inspect::images(&engine, &needed, &format!("maestro --local {} build", app.name)).await);
+        let from = request.app_dir.as_ref().map(|dir| format!(" --app-dir {}", dir.display())).unwrap_or_default();
+        findings.push(inspect::images(&engine, &needed, &format!("maestro --local {} build{from}", app.name)).await);
     }
     if current.is_none() {
         let ports = file.services.iter().flat_map(|(name, service)| service.ports.iter().map(move |port| (name, port)));
@@ -120,7 +118,8 @@ async fn cluster(context: &Context, request: &Request, app: &'static App, curren
             Err(error) => findings.push(Finding::failed(what, &error)),
         },
         (None, None) => {
-            let next = format!("maestro --gsd {} doctor -config configs/gsd/{}/FILE.yml", app.name, app.name);
+            let config = super::first_config(context, TargetName::Gsd, app);
+            let next = format!("maestro --gsd {} doctor -config {config}", app.name);
             findings.push(Finding::missing(what, "not looked at: no placement was named", next));
         }
     }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use crate::Context;
-use crate::app::{APPS, App};
+use crate::app::{APPS, Replication};
 use crate::command::Selection;
 use crate::error::{Exit, Plain, Result};
 use crate::trace::jaeger::Jaeger;
@@ -31,7 +31,12 @@ pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
 
 fn work(context: &Context, request: &Request) -> Result<()> {
     let app = request.selection.app.unwrap_or(&APPS[0]);
-    let found = if request.traces.is_empty() { on_server(context, request, app)? } else { in_files(request, app)? };
+    let replication = app.replication("explain")?;
+    let found = if request.traces.is_empty() {
+        on_server(context, request, replication)?
+    } else {
+        in_files(request, replication)?
+    };
     let Some(trace) = found else {
         let message = format!("no trace or post `{}`", request.id);
         return Err(Plain::usage(message)
@@ -40,27 +45,27 @@ fn work(context: &Context, request: &Request) -> Result<()> {
     };
     ui::out(format_args!("trace {}", trace["traceID"].as_str().unwrap_or("?")));
     story::timeline(&trace).iter().for_each(ui::out);
-    if let Some(reduced) = story::reduced(&trace, &app.shape) {
+    if let Some(reduced) = story::reduced(&trace, &replication.shape) {
         story::window(&reduced).iter().for_each(ui::out);
     }
     Ok(())
 }
 
-fn in_files(request: &Request, app: &App) -> Result<Option<Value>> {
+fn in_files(request: &Request, replication: &Replication) -> Result<Option<Value>> {
     for path in &request.traces {
         let failed = |source| file::FileError::Read { path: path.clone(), source };
         let mut text = Vec::new();
         file::open(path)?.read_to_end(&mut text).map_err(failed)?;
         let answer: Value = serde_json::from_slice(&text)
             .map_err(|error| Plain::usage(format!("`{}` is not a saved answer: {error}", path.display())))?;
-        if let Some(trace) = story::find(&answer, &app.shape, &request.id) {
+        if let Some(trace) = story::find(&answer, &replication.shape, &request.id) {
             return Ok(Some(trace));
         }
     }
     Ok(None)
 }
 
-fn on_server(context: &Context, request: &Request, app: &App) -> Result<Option<Value>> {
+fn on_server(context: &Context, request: &Request, replication: &Replication) -> Result<Option<Value>> {
     let url = match &request.jaeger {
         Some(url) => url.clone(),
         None => super::current(context, &request.selection)?.deployment.jaeger_url.ok_or_else(|| {
@@ -75,13 +80,13 @@ fn on_server(context: &Context, request: &Request, app: &App) -> Result<Option<V
     }
     let by_id =
         if TraceId::parse(id.as_bytes()).is_some() { jaeger.document(&format!("/api/traces/{id}"))? } else { None };
-    if let Some(found) = by_id.and_then(|answer| story::find(&answer, &app.shape, &id)) {
+    if let Some(found) = by_id.and_then(|answer| story::find(&answer, &replication.shape, &id)) {
         return Ok(Some(found));
     }
     // Not a trace's id: perhaps a post's, which is a tag of its trace.
     let now_us = jiff::Timestamp::now().as_microsecond();
-    let answer = jaeger.tagged(app.traced_service, app.shape.post.tag, &request.id, now_us)?;
-    Ok(answer.and_then(|answer| story::find(&answer, &app.shape, &request.id)))
+    let answer = jaeger.tagged(replication.traced_service, replication.shape.post.tag, &request.id, now_us)?;
+    Ok(answer.and_then(|answer| story::find(&answer, &replication.shape, &request.id)))
 }
 
 /// The trace of a post, from the `windows.csv` of the last run.

@@ -120,13 +120,13 @@ fn work(context: &Context, request: &Request, subject: Subject, brokers: Option<
 fn read_files(request: &Request, subject: &Subject) -> Result<Readings> {
     let (mut traces, mut tally) = (Vec::new(), Tally::default());
     for path in &request.traces {
-        file::read(path, &subject.app.shape, &mut tally, &mut |trace| traces.push(trace))?;
+        file::read(path, &subject.replication.shape, &mut tally, &mut |trace| traces.push(trace))?;
     }
     let notified = match &request.deps {
         None => None,
         Some(path) => {
             let text = crate::store::read_text(path)?;
-            let calls = crate::trace::jaeger::calls_into(&text, subject.app.notified_service);
+            let calls = crate::trace::jaeger::calls_into(&text, subject.replication.notified_service);
             warn_without_edge(calls, subject);
             calls
         }
@@ -153,13 +153,13 @@ fn read_server(request: &Request, subject: &Subject, brokers: Option<Brokers>) -
     let watched = drain::Watched { jaeger: &jaeger, subject, brokers, counted_from_us };
     let drained = drain::drain(watched, request.drain_timeout)?;
     let now = jiff::Timestamp::now();
-    let notified = jaeger.calls_into(subject.app.notified_service, now.as_millisecond())?;
+    let notified = jaeger.calls_into(subject.replication.notified_service, now.as_millisecond())?;
     warn_without_edge(notified, subject);
-    let service = request.service.as_deref().unwrap_or(subject.app.traced_service);
+    let service = request.service.as_deref().unwrap_or(subject.replication.traced_service);
     let expected = subject.expected().max(notified);
     let wanted = Wanted { service, window_us: subject.asked_us(now.as_microsecond()), expected };
     let mut traces = Vec::new();
-    let fetched = jaeger.read(&wanted, &subject.app.shape, &mut traces)?;
+    let fetched = jaeger.read(&wanted, &subject.replication.shape, &mut traces)?;
     if fetched.tally.present == 0 {
         return Err(empty_store(&jaeger, service).into());
     }
@@ -176,7 +176,7 @@ fn read_server(request: &Request, subject: &Subject, brokers: Option<Brokers>) -
 
 fn warn_without_edge(notified: Option<u64>, subject: &Subject) {
     if notified.is_none() {
-        let service = subject.app.notified_service;
+        let service = subject.replication.notified_service;
         ui::warn(format_args!(
             "no dependency leads into `{service}`: notifications are counted from the traces instead"
         ));
@@ -208,9 +208,9 @@ fn nothing(summary: &Summary, readings: &Readings, subject: &Subject) -> Plain {
     let message = format!("not one complete observation in {read} traces{main}{left}");
     Plain::new(Exit::RunVoid, message).with_hint(format!(
         "an observation needs the spans {}, {}, {} and {} with their tags",
-        subject.app.shape.post.operation,
-        subject.app.shape.written.operation,
-        subject.app.shape.queued.operation,
-        subject.app.shape.read.operation
+        subject.replication.shape.post.operation,
+        subject.replication.shape.written.operation,
+        subject.replication.shape.queued.operation,
+        subject.replication.shape.read.operation
     ))
 }

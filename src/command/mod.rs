@@ -148,6 +148,17 @@ pub(crate) struct Current {
     pub deployment: Deployment,
 }
 
+/// The command that deploys `app`, from a placement that is there.
+pub(crate) fn deploy_line(context: &Context, target: TargetName, app: &App) -> String {
+    format!("maestro --{target} {} deploy -config {} -clients 1", app.name, first_config(context, target, app))
+}
+
+/// A placement for `app` to begin with, or where one would be.
+pub(crate) fn first_config(context: &Context, target: TargetName, app: &App) -> String {
+    let found = context.store.first_config(target, app.name);
+    found.unwrap_or_else(|| format!("configs/{target}/{}/FILE.yml", app.name))
+}
+
 /// Finds the deployment that the last `deploy` made.
 ///
 /// # Errors
@@ -157,10 +168,8 @@ pub(crate) fn current(context: &Context, selection: &Selection) -> Result<Curren
     let state = context.store.read_state(target)?;
     let app = selection.app(&state)?;
     let nothing = || {
-        Plain::usage(format!("nothing is deployed on `{target}` yet")).with_hint(format!(
-            "first: maestro --{target} {} deploy -config configs/{target}/{}/FILE.yml -clients 1",
-            app.name, app.name
-        ))
+        let first = deploy_line(context, target, app);
+        Plain::usage(format!("nothing is deployed on `{target}` yet")).with_hint(format!("first: {first}"))
     };
     if state.app.as_deref() != Some(app.name) {
         return Err(nothing().into());

@@ -22,7 +22,7 @@ pub(crate) struct Request {
 
 /// Draws the figures of the config that were asked for; runs that cannot be used are named and left out.
 pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
-    let chosen = plot::read_config(&plot::in_root(&context.store, &request.config), &request.plots)?;
+    let chosen = chosen(context, &request)?;
     let output = Output {
         directory: request.out.clone().unwrap_or_else(|| context.store.plots()),
         tag: store::new_tag(),
@@ -48,6 +48,19 @@ pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
         ui::out(Value::Array(drawn.iter().map(listing).collect()));
     }
     failure(failed, chosen.len()).map_or(Ok(()), |error| Err(error.into()))
+}
+
+/// The figures and their runs: as the config says, or of every run below a directory.
+fn chosen(context: &Context, request: &Request) -> Result<Vec<(&'static Kind, Vec<String>)>> {
+    let path = plot::in_root(&context.store, &request.config);
+    if !path.is_dir() {
+        return Ok(plot::read_config(&path, &request.plots)?);
+    }
+    let runs = plot::expand(&context.store, &path)?;
+    let names = request.plots.iter().map(|name| plot::find(name));
+    let kinds: Vec<&'static Kind> =
+        if request.plots.is_empty() { plot::FIGURES.iter().collect() } else { names.collect::<Result<_, _>>()? };
+    Ok(kinds.into_iter().map(|kind| (kind, runs.clone())).collect())
 }
 
 /// The one error that the command ends with; several are named before it.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::Context;
+use crate::app::App;
 use crate::command::filed::Filed;
 use crate::command::{Current, Selection, hosts};
 use crate::error::{Error, Plain, Result};
@@ -37,6 +38,7 @@ pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
         return Err(Plain::usage(format!("--open works with --local, not with --{}", target.name())).into());
     }
     let mut current = super::current(context, &request.selection)?;
+    current.app.check_variant(request.variant)?;
     match request.open {
         true => drop(current.deployment.other.insert(OPEN.to_owned(), true.into())),
         false => drop(current.deployment.other.shift_remove(OPEN)),
@@ -75,7 +77,7 @@ pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
     current.state.prometheus = Some(request.prometheus);
     current.state.cleaned = Some(false);
     context.store.write_state(current.target, &current.state)?;
-    announce(&current.deployment);
+    announce(current.app, &current.deployment);
     if request.attached {
         follow(&current).await?;
     }
@@ -151,18 +153,16 @@ pub(super) fn absorb(deployment: &mut Deployment, outcomes: &[Outcome]) {
     }
 }
 
-fn announce(deployment: &Deployment) {
+fn announce(app: &App, deployment: &Deployment) {
     let variant = deployment.variant.map_or("", Variant::as_str);
     ui::note(format_args!("{} ({variant}) answers:", deployment.app));
-    for (name, url) in
-        [("origin", &deployment.origin_url), ("replica", &deployment.replica_url), ("traces", &deployment.jaeger_url)]
-    {
+    for (name, url) in deployment.front_ends().into_iter().chain([("traces", &deployment.jaeger_url)]) {
         if let Some(url) = url {
             ui::note(format_args!("  {name:<8} {url}"));
         }
     }
-    ui::note(format_args!(
-        "next: maestro --{} {} wkld -E compose-post -r 100 -d 20 -c 4",
-        deployment.target, deployment.app
-    ));
+    if let Some(endpoint) = app.endpoints.first() {
+        let (target, app, endpoint) = (deployment.target, app.name, endpoint.name);
+        ui::note(format_args!("next: maestro --{target} {app} wkld -E {endpoint} -r 100 -d 20 -c 4"));
+    }
 }

@@ -1,9 +1,11 @@
-//! The post that proves that an application works end to end: composed at the origin, read at the replica.
+//! The requests that prove that an application works end to end: a post composed at the origin and read at the
+//! replica, or the reads of an application that has no replica.
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::post::CANARY_IDS;
+use crate::app;
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
@@ -39,20 +41,38 @@ impl fmt::Display for Missed {
 pub struct Canary {
     origin: String,
     replica: String,
+    kind: app::Canary,
     agent: ureq::Agent,
 }
 
 impl Canary {
-    /// A canary between the front ends with these base URLs.
-    pub fn new(origin: &str, replica: &str) -> Self {
-        Canary { origin: origin.to_owned(), replica: replica.to_owned(), agent: agent(ANSWER_WITHIN) }
+    /// A canary of this kind between the front ends with these base URLs.
+    pub fn new(kind: app::Canary, origin: &str, replica: &str) -> Self {
+        Canary { origin: origin.to_owned(), replica: replica.to_owned(), kind, agent: agent(ANSWER_WITHIN) }
     }
 
-    /// Composes one post as a user with one follower and looks until the follower sees it, at most until `deadline`.
+    /// Sends it once, and looks for what it leads to at most until `deadline`.
     ///
     /// # Errors
     /// [`Missed`] with the last answer.
     pub fn once(&self, deadline: Instant) -> Result<(), Missed> {
+        match self.kind {
+            app::Canary::Post => self.post_and_read(deadline),
+            app::Canary::Reads(paths) => paths.iter().try_for_each(|path| self.read(path)),
+        }
+    }
+
+    fn read(&self, path: &str) -> Result<(), Missed> {
+        let missed = |last_seen| Missed { route: Route::Origin, last_seen };
+        match text(self.agent.get(format!("{}{path}", self.origin)).call()) {
+            Ok((200, _)) => Ok(()),
+            Ok((status, body)) => Err(missed(format!("{path}: {status} {body}"))),
+            Err(why) => Err(missed(format!("{path}: {why}"))),
+        }
+    }
+
+    /// Composes one post as a user with one follower and looks until the follower sees it, at most until `deadline`.
+    fn post_and_read(&self, deadline: Instant) -> Result<(), Missed> {
         let post_id = self.compose().map_err(|last_seen| Missed { route: Route::Origin, last_seen })?;
         let url = format!("{}/wrk2-api/home-timeline/read?user_id={READER}&start=0&stop=1", self.replica);
         loop {

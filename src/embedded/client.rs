@@ -107,7 +107,7 @@ impl Client {
     /// A client of the miniature that wrote `record`.
     pub fn new(record: &MiniatureRecord) -> Self {
         Client {
-            canary: Canary::new(&record.origin_url, &record.replica_url),
+            canary: Canary::new(crate::app::Canary::Post, &record.origin_url, &record.replica_url),
             admin: record.jaeger_url.clone(),
             agent: agent(ANSWER_WITHIN),
         }
@@ -115,7 +115,11 @@ impl Client {
 
     /// A client that only asks and administers, through the trace API's base URL `admin`.
     pub fn of_admin(admin: &str) -> Self {
-        Client { canary: Canary::new("", ""), admin: admin.to_owned(), agent: agent(ANSWER_WITHIN) }
+        Client {
+            canary: Canary::new(crate::app::Canary::Post, "", ""),
+            admin: admin.to_owned(),
+            agent: agent(ANSWER_WITHIN),
+        }
     }
 
     /// What it is doing.

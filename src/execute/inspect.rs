@@ -110,8 +110,16 @@ pub async fn images(engine: &Engine, images: &[String], build: &str) -> Finding 
     }
     match lacking.as_slice() {
         [] => Finding::fine(what, format_args!("all {} are there", images.len())),
-        some => Finding::missing(what, format_args!("{} lacking: {}", some.len(), some.join(", ")), build),
+        some => {
+            Finding::missing(what, format_args!("{} of {} lacking: {}", some.len(), images.len(), few(some)), build)
+        }
     }
+}
+
+/// The first three of a list, and how many more there are.
+fn few(names: &[&str]) -> String {
+    let shown = names.iter().take(3).copied().collect::<Vec<_>>().join(", ");
+    if names.len() > 3 { format!("{shown} and {} more", names.len() - 3) } else { shown }
 }
 
 /// Whether each host answers, lets us in, and has an engine that we may use.

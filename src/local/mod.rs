@@ -12,7 +12,7 @@ use std::time::Duration;
 use indexmap::IndexMap;
 use sha2::{Digest, Sha256};
 
-use crate::app::{App, Door};
+use crate::app::{App, Canary, Door};
 use crate::compose::{self, MountKind, Port};
 use crate::error::{Exit, Fault};
 use crate::experiment::Variant;
@@ -59,6 +59,16 @@ pub enum LocalPlanError {
     /// `--ports` cannot be understood.
     #[error("cannot use ports `{0}`")]
     Ports(String),
+    /// `--ports` names more or fewer than the app has doors.
+    #[error("`{app}` has {} ({}), and {given} ports are given", crate::ui::count(.doors.len(), "door"), names(.doors))]
+    Doors {
+        /// The app.
+        app: String,
+        /// The services that are its doors.
+        doors: Vec<String>,
+        /// How many ports were given.
+        given: usize,
+    },
 }
 
 impl Fault for LocalPlanError {
@@ -69,8 +79,9 @@ impl Fault for LocalPlanError {
     fn hint(&self) -> Option<String> {
         match self {
             LocalPlanError::Ports(_) => {
-                Some("give the ports of origin, replica and trace API (`8080,8082,16686`), or `auto`".into())
+                Some("give the ports of the front ends and the trace API (`8080,8082,16686`), or `auto`".into())
             }
+            LocalPlanError::Doors { .. } => Some("give one port for each of them, or `auto`".into()),
             _ => None,
         }
     }
@@ -104,15 +115,15 @@ pub fn project_name(app: &str, tag: &str, uid: &str) -> String {
 }
 
 /// The ports of the front ends and of the trace API.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Ports {
     /// As in the compose file.
     #[default]
     AsWritten,
     /// Any free ones, for everything that is published.
     Auto,
-    /// These, for origin, replica and trace API.
-    Given([u16; 3]),
+    /// These, for the front ends (the origin's first) and the trace API.
+    Given(Vec<u16>),
 }
 
 impl Ports {
@@ -128,13 +139,14 @@ impl Ports {
         let bad = || LocalPlanError::Ports(text.to_owned());
         let given: Vec<u16> =
             text.split(',').map(|port| port.trim().parse().map_err(|_| bad())).collect::<Result<_, _>>()?;
-        let given: [u16; 3] = given.try_into().map_err(|_| bad())?;
-        if given.contains(&0) || BTreeSet::from(given).len() < 3 { Err(bad()) } else { Ok(Ports::Given(given)) }
+        let different: BTreeSet<u16> = given.iter().copied().collect();
+        let fits = (2..=3).contains(&given.len()) && different.len() == given.len() && !given.contains(&0);
+        if fits { Ok(Ports::Given(given)) } else { Err(bad()) }
     }
 }
 
 /// What `run` is to bring about.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct RunOrder {
     /// Baseline or antipode.
     pub variant: Variant,
@@ -200,7 +212,7 @@ pub fn run(project: &Project<'_>, file: &compose::File, order: &RunOrder) -> Res
     let mut file = rooted(file);
     file.services.retain(|_, service| service.profiles.is_empty() && service.deploy.replicas != Some(0));
     set_variant(project.app, &mut file, order.variant)?;
-    set_ports(project.app, &mut file, order.ports);
+    set_ports(project.app, &mut file, &order.ports)?;
     if !order.open {
         close(&mut file);
     }
@@ -223,7 +235,11 @@ pub fn run(project: &Project<'_>, file: &compose::File, order: &RunOrder) -> Res
         plan = plan.stage(format!("start wave {} of {all}", index + 1), started?);
     }
     let ready = ContainerStep::EnsureReady(Box::new(readiness(project, &file, order)));
-    Ok(plan.stage("wait until a canary post is visible in the replica", vec![step(ready)]))
+    let until = match project.app.canary {
+        Canary::Post => "wait until a canary post is visible in the replica",
+        Canary::Reads(_) => "wait until the front end answers",
+    };
+    Ok(plan.stage(until, vec![step(ready)]))
 }
 
 fn step(step: ContainerStep) -> Step {
@@ -231,22 +247,20 @@ fn step(step: ContainerStep) -> Step {
 }
 
 fn set_variant(app: &App, file: &mut compose::File, variant: Variant) -> Result<(), LocalPlanError> {
-    let toggle = &app.toggle;
-    let value = if variant.is_antipode() { toggle.on } else { toggle.off };
-    let mut missing = Vec::new();
-    for name in toggle.services {
-        match file.services.get_mut(*name) {
-            Some(service) => {
-                service.environment.insert(toggle.variable.to_owned(), Some(value.to_owned()));
-            }
-            None => missing.push((*name).to_owned()),
+    for (name, service) in &mut file.services {
+        if let Some((variable, value)) = app.toggled(name, variant) {
+            service.environment.insert(variable.to_owned(), Some(value.to_owned()));
         }
     }
+    let wanted = app.toggle.map_or(&[][..], |toggle| toggle.services);
+    let absent = wanted.iter().filter(|name| !file.services.contains_key(**name));
+    let missing: Vec<String> = absent.map(|name| (*name).to_owned()).collect();
     if missing.is_empty() { Ok(()) } else { Err(LocalPlanError::Missing { app: app.name.to_owned(), missing }) }
 }
 
-fn doors(app: &App) -> [Door; 3] {
-    [app.origin, app.replica, app.jaeger]
+/// The front ends, the origin's first, and the trace API.
+fn doors(app: &App) -> Vec<Door> {
+    [Some(app.origin), app.replica, Some(app.jaeger)].into_iter().flatten().collect()
 }
 
 /// The published port of a service that is a door: the one with the door's number, else its first.
@@ -255,7 +269,7 @@ fn door_port<'a>(ports: &'a mut [Port], door: &Door) -> Option<&'a mut Port> {
     ports.get_mut(at)
 }
 
-fn set_ports(app: &App, file: &mut compose::File, ports: Ports) {
+fn set_ports(app: &App, file: &mut compose::File, ports: &Ports) -> Result<(), LocalPlanError> {
     match ports {
         Ports::AsWritten => {}
         Ports::Auto => {
@@ -264,14 +278,20 @@ fn set_ports(app: &App, file: &mut compose::File, ports: Ports) {
             }
         }
         Ports::Given(given) => {
-            for (door, wanted) in doors(app).iter().zip(given) {
+            let doors = doors(app);
+            if doors.len() != given.len() {
+                let services = doors.iter().map(|door| door.service.to_owned()).collect();
+                return Err(LocalPlanError::Doors { app: app.name.to_owned(), doors: services, given: given.len() });
+            }
+            for (door, wanted) in doors.iter().zip(given) {
                 let service = file.services.get_mut(door.service);
                 if let Some(port) = service.and_then(|service| door_port(&mut service.ports, door)) {
-                    port.published = Some(wanted);
+                    port.published = Some(*wanted);
                 }
             }
         }
     }
+    Ok(())
 }
 
 /// The stores and brokers of an application have no passwords, or known ones: nobody else is to reach them by accident.
@@ -377,19 +397,12 @@ fn container(
         labels: container_labels(project, name, &config, hash),
         config,
         networks,
-        toggled: toggled(project.app, name, order.variant),
+        toggled: project.app.toggled(name, order.variant).map(|(variable, value)| format!("{variable}={value}")),
         any_ports: !matches!(order.ports, Ports::Given(_)),
         needs,
         timeout: order.timeout,
     };
     Ok(step(ContainerStep::EnsureContainer(Box::new(spec))))
-}
-
-/// The variable that makes a service this variant's, with its value.
-fn toggled(app: &App, service: &str, variant: Variant) -> Option<String> {
-    let toggle = &app.toggle;
-    let value = if variant.is_antipode() { toggle.on } else { toggle.off };
-    toggle.services.contains(&service).then(|| format!("{}={value}", toggle.variable))
 }
 
 /// Hash of everything that makes a container another one, its host ports and their addresses aside.
@@ -471,7 +484,8 @@ fn readiness(project: &Project<'_>, file: &compose::File, order: &RunOrder) -> R
         setup: app.services.iter().filter(|service| service.setup).map(|service| service.name.to_owned()).collect(),
         setup_check: app.containers.setup_check.iter().map(|&word| word.to_owned()).collect(),
         sync_file: app.containers.sync_file.map(|(service, path)| (service.to_owned(), path.to_owned())),
-        doors: doors(app).each_ref().map(inner),
+        doors: [app.origin, app.readers_door(), app.jaeger].each_ref().map(inner),
+        canary: app.canary,
         timeout: order.timeout,
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use indexmap::IndexMap;
 
+use crate::app::Canary;
 use crate::compose;
 
 /// States of containers, and of what they need.
@@ -135,8 +136,10 @@ pub struct ReadySpec {
     pub setup_check: Vec<String>,
     /// The service and the file that appears in its container when it is about to serve.
     pub sync_file: Option<(String, String)>,
-    /// Service and container port of the origin's front end, the replica's, and the trace query API.
+    /// Service and container port of the origin's front end, the replica's (or the same), and the trace query API.
     pub doors: [(String, u16); 3],
+    /// What the front ends must do.
+    pub canary: Canary,
     /// Longest wait for all of it.
     pub timeout: Duration,
 }
@@ -199,6 +202,6 @@ impl fmt::Display for ReadySpec {
             write!(f, "; {path} in {service}")?;
         }
         let [(origin, _), (replica, _), _] = &self.doors;
-        write!(f, "; a post composed at {origin} is read at {replica}")
+        write!(f, "; {}", self.canary.promise(origin, replica))
     }
 }

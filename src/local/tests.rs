@@ -77,7 +77,7 @@ fn the_other_variant_changes_exactly_what_the_toggle_touches() {
     let antipode = plan(&file, Variant::Antipode, Ports::AsWritten).unwrap();
     for service in file.services.keys() {
         let same = hash(&baseline, service) == hash(&antipode, service);
-        assert_eq!(same, !app.toggle.services.contains(&service.as_str()), "{service}");
+        assert_eq!(same, app.toggled(service, Variant::Antipode).is_none(), "{service}");
     }
     assert_eq!(baseline.stages.len(), antipode.stages.len());
 }
@@ -99,10 +99,15 @@ fn ports_are_the_files_any_or_given() {
     };
     assert_eq!(published(Ports::AsWritten), doors([Some(16686), Some(8080), Some(8082)]));
     assert_eq!(published(Ports::Auto), doors([None; 3]));
-    assert_eq!(published(Ports::Given([1, 2, 3])), doors([Some(3), Some(1), Some(2)]));
-    assert_eq!(Ports::parse(Some("1, 2,3")), Ok(Ports::Given([1, 2, 3])));
+    assert_eq!(published(Ports::Given(vec![1, 2, 3])), doors([Some(3), Some(1), Some(2)]));
+    assert_eq!(Ports::parse(Some("1, 2,3")), Ok(Ports::Given(vec![1, 2, 3])));
     assert_eq!(Ports::parse(Some("auto")), Ok(Ports::Auto));
-    for bad in ["", "1,2", "1,1,2", "0,1,2", "a,b,c", "1,2,3,4", "70000,1,2"] {
+    assert_eq!(Ports::parse(Some("1,2")), Ok(Ports::Given(vec![1, 2])), "one front end");
+    let mut two_doors = file.clone();
+    let refused = set_ports(mini().0, &mut two_doors, &Ports::Given(vec![1, 2])).unwrap_err().to_string();
+    let said = "`socialNetworkMini` has 3 doors (`nginx-thrift`, `nginx-thrift-us`, `jaeger`), and 2 ports are given";
+    assert_eq!(refused, said);
+    for bad in ["", "1", "1,1,2", "0,1,2", "a,b,c", "1,2,3,4", "70000,1,2"] {
         assert!(Ports::parse(Some(bad)).is_err(), "{bad}");
     }
 }

@@ -19,6 +19,9 @@ const DEPTH: usize = 8;
 /// [`PlotError::Empty`] when there is none, [`PlotError::Store`] when the path cannot be read.
 pub fn expand(store: &Store, path: &Path) -> Result<Vec<String>, PlotError> {
     let path = in_root(store, path);
+    if !path.exists() {
+        return Err(PlotError::NoPath { path: path.display().to_string(), beside: store::beside(&path) });
+    }
     let empty = || PlotError::Empty(format!("no run in `{}`", path.display()));
     let runs: Vec<String> = if path.is_dir() {
         let mut found = BTreeSet::new();

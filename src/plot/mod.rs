@@ -133,6 +133,14 @@ pub enum PlotError {
     /// A config without runs for a figure, or without the figure that was asked for.
     #[error("{0}")]
     Empty(String),
+    /// A path that is not there.
+    #[error("no such file `{path}`")]
+    NoPath {
+        /// As typed.
+        path: String,
+        /// What is there instead, for the hint.
+        beside: Option<String>,
+    },
     /// Every run of a figure was left out.
     #[error("`{figure}`: none of its runs can be used; the first: {why}")]
     NothingLeft {
@@ -170,6 +178,7 @@ impl Fault for PlotError {
         match self {
             PlotError::Unknown(_)
             | PlotError::Empty(_)
+            | PlotError::NoPath { .. }
             | PlotError::NothingLeft { .. }
             | PlotError::Several { .. }
             | PlotError::Lacks { .. } => Exit::Usage,
@@ -184,7 +193,12 @@ impl Fault for PlotError {
                 let names: Vec<&str> = FIGURES.iter().map(|kind| kind.name).collect();
                 Some(format!("known plots: {}", names.join(", ")))
             }
-            PlotError::NothingLeft { .. } => Some("run directories are those that `maestro gather` prints".into()),
+            PlotError::NothingLeft { .. } => Some(
+                "run directories are those that `maestro gather` prints, relative to the working root (--root DIR names \
+                 another)"
+                    .into(),
+            ),
+            PlotError::NoPath { beside, .. } => beside.clone(),
             PlotError::Store(error) => error.hint(),
             _ => None,
         }

@@ -23,7 +23,7 @@ pub struct Deployment {
     pub config: String,
     /// Its content's SHA-256, hex.
     pub config_sha256: String,
-    /// The pair of zones that the placement compares, as written (`US->EU`).
+    /// The pair of zones that the placement compares, as written (`US->EU`); empty where nothing is replicated.
     pub zone_pair: String,
     /// Number of client hosts.
     pub clients: u32,
@@ -33,7 +33,7 @@ pub struct Deployment {
     /// Base URL of the origin's front end (`http://127.0.0.1:8080`); absent while nothing runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin_url: Option<String>,
-    /// Base URL of the replica's front end.
+    /// Base URL of the replica's front end; the origin's where there is only one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replica_url: Option<String>,
     /// Base URL of the trace query API.
@@ -54,6 +54,14 @@ pub struct Deployment {
 }
 
 impl Deployment {
+    /// The front ends with their names for people; one that stands for both sides is shown once.
+    pub fn front_ends(&self) -> Vec<(&'static str, &Option<String>)> {
+        if self.origin_url == self.replica_url {
+            return vec![("front end", &self.origin_url)];
+        }
+        vec![("origin", &self.origin_url), ("replica", &self.replica_url)]
+    }
+
     /// What tells this deployment from one of the same app and tag in another root; empty in older records.
     pub fn uid(&self) -> &str {
         self.other.get("uid").and_then(serde_json::Value::as_str).unwrap_or_default()

@@ -197,6 +197,18 @@ impl Store {
         shipped.map(|(path, text)| ((*text).to_owned(), PathBuf::from(path))).ok_or(StoreError::Missing(typed.into()))
     }
 
+    /// A placement for `app` on `target` to begin with: the first of this root's, else of those that travel in this
+    /// program.
+    pub fn first_config(&self, target: TargetName, app: &str) -> Option<String> {
+        let folder = format!("configs/{target}/{app}");
+        let own = std::fs::read_dir(self.root.join(&folder)).ok().and_then(|entries| {
+            let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+            names.filter(|name| name.ends_with(".yml")).min().map(|name| format!("{folder}/{name}"))
+        });
+        let below = |path: &str| path.strip_prefix(&folder).is_some_and(|rest| rest.starts_with('/'));
+        own.or_else(|| shipped::SHIPPED.iter().find(|(path, _)| below(path)).map(|(path, _)| (*path).to_owned()))
+    }
+
     /// The text of `<target>/config.yml`, this site's facts about a target; `None` when there is none.
     ///
     /// # Errors
@@ -265,6 +277,18 @@ pub fn create_exclusive(parent: &Path, tag: &str) -> Result<(String, PathBuf), S
             Err(source) => return Err(failed(&path)(source)),
         }
     }
+}
+
+/// What lies in the nearest directory above `path` that is there, for somebody who mistyped it: at most eight names.
+pub fn beside(path: &Path) -> Option<String> {
+    let there = path.ancestors().skip(1).find(|above| above.as_os_str().is_empty() || above.is_dir())?;
+    let here = if there.as_os_str().is_empty() { Path::new(".") } else { there };
+    let names = std::fs::read_dir(here).ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let mut names: Vec<String> = names.filter(|name| !name.starts_with('.')).collect();
+    names.sort_unstable();
+    let more = if names.len() > 8 { ", ..." } else { "" };
+    names.truncate(8);
+    (!names.is_empty()).then(|| format!("`{}` holds {}{more}", here.display(), names.join(", ")))
 }
 
 /// Reads a text file with a size limit.

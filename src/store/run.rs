@@ -327,13 +327,27 @@ impl Store {
     /// # Errors
     /// [`StoreError::Read`].
     pub fn runs(&self, target: TargetName) -> Result<Vec<RunDir>, StoreError> {
+        Ok(self.tagged(target)?.into_iter().filter(|path| path.join("run.yml").is_file()).map(RunDir).collect())
+    }
+
+    /// How many run directories of a target have no `run.yml`: those of the Python tool.
+    ///
+    /// # Errors
+    /// [`StoreError::Read`].
+    pub fn runs_without_record(&self, target: TargetName) -> Result<usize, StoreError> {
+        let old = |path: &&PathBuf| path.join("info.yml").is_file() && !path.join("run.yml").is_file();
+        Ok(self.tagged(target)?.iter().filter(old).count())
+    }
+
+    /// Every directory where a target's runs are kept.
+    fn tagged(&self, target: TargetName) -> Result<Vec<PathBuf>, StoreError> {
         let mut level = vec![self.gather_root(target)];
         // app / endpoint / gather tag / run tag
         for _ in 0..4 {
             let below = level.iter().map(|path| directories(path)).collect::<Result<Vec<_>, _>>()?;
             level = below.into_iter().flatten().collect();
         }
-        Ok(level.into_iter().filter(|path| path.join("run.yml").is_file()).map(RunDir).collect())
+        Ok(level)
     }
 }
 

@@ -80,7 +80,7 @@ fn modes(service: &mut Service, input: &Input<'_>) {
 }
 
 fn toggle(file: &mut File, input: &Input<'_>) -> Result<(), SwarmError> {
-    let toggle = &input.app.toggle;
+    let Some(toggle) = &input.app.toggle else { return Ok(()) };
     let absent: Vec<String> = toggle
         .services
         .iter()
@@ -91,11 +91,10 @@ fn toggle(file: &mut File, input: &Input<'_>) -> Result<(), SwarmError> {
         let file = input.file_name.to_owned();
         return Err(SwarmError::Toggle { file, variable: toggle.variable, services: absent });
     }
-    let value = if input.options.variant.is_antipode() { toggle.on } else { toggle.off };
-    for name in toggle.services {
-        if let Some(service) = file.services.get_mut(*name) {
+    for (name, service) in &mut file.services {
+        if let Some((variable, value)) = input.app.toggled(name, input.options.variant) {
             let environment: &mut IndexMap<String, Option<String>> = &mut service.environment;
-            environment.insert(toggle.variable.to_owned(), Some(value.to_owned()));
+            environment.insert(variable.to_owned(), Some(value.to_owned()));
         }
     }
     Ok(())

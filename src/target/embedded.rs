@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{CleanMode, RunOptions, Runtime, Site, Target};
-use crate::app::App;
+use crate::app::{App, Lacking};
 use crate::embedded::config::{Config, Ports};
 use crate::error::{Plain, Result};
 use crate::experiment::TargetName;
@@ -21,7 +21,10 @@ impl Target for Embedded {
         Runtime::InProcess
     }
 
-    fn check_placement(&self, _app: &'static App, name: &str, text: &str) -> Result<()> {
+    fn check_placement(&self, app: &'static App, name: &str, text: &str) -> Result<()> {
+        if !app.miniature {
+            return Err(Lacking::Miniature(app.name).into());
+        }
         Config::parse(Path::new(name), text)?;
         Ok(())
     }

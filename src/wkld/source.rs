@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use rand::SeedableRng;
+use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
 use super::response::Capture;
@@ -114,6 +114,17 @@ impl Source for Fixed {
     }
 }
 
+/// How a request carries what fills it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carry {
+    /// GET with a query string.
+    Query,
+    /// POST with a form body.
+    Form,
+    /// POST with a query string and no body.
+    PostedQuery,
+}
+
 /// One request kind of an endpoint.
 #[derive(Clone)]
 pub struct Call {
@@ -121,8 +132,8 @@ pub struct Call {
     pub host: usize,
     /// That host's `host[:port]` for the head.
     pub authority: String,
-    /// POST with a form body, or GET with a query string.
-    pub post: bool,
+    /// How it carries what fills it.
+    pub carry: Carry,
     /// The path, with its leading slash.
     pub path: String,
     /// What fills it.
@@ -132,22 +143,42 @@ pub struct Call {
 impl Call {
     /// The head up to where it varies.
     fn prefix(&self) -> Vec<u8> {
-        if self.post {
-            format!(
+        match self.carry {
+            Carry::Form => format!(
                 "POST {} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: ",
                 self.path, self.authority
-            )
-        } else {
-            format!("GET {}?", self.path)
+            ),
+            Carry::Query => format!("GET {}?", self.path),
+            Carry::PostedQuery => format!("POST {}?", self.path),
         }
         .into_bytes()
     }
+
+    /// The head behind the query string.
+    fn suffix(&self) -> Vec<u8> {
+        let length = if self.carry == Carry::PostedQuery { "Content-Length: 0\r\n" } else { "" };
+        format!(" HTTP/1.1\r\nHost: {}\r\n{length}\r\n", self.authority).into_bytes()
+    }
 }
 
-/// The requests of an endpoint: one call, or one that leads to another.
+/// A call with the parts of its head that do not vary.
+struct Prepared {
+    call: Call,
+    prefix: Vec<u8>,
+    suffix: Vec<u8>,
+}
+
+impl Prepared {
+    fn of(call: Call) -> Prepared {
+        Prepared { prefix: call.prefix(), suffix: call.suffix(), call }
+    }
+}
+
+/// The requests of an endpoint: of one kind, of one that leads to another, or of several kinds by their shares.
 pub struct Calls {
-    first: (Call, Vec<u8>),
-    then: Option<(Call, Vec<u8>)>,
+    /// The kinds, each with the sum of the shares up to and with its own.
+    kinds: Vec<(u32, Prepared)>,
+    then: Option<Prepared>,
     draws: Draws,
     body: Vec<u8>,
 }
@@ -155,40 +186,60 @@ pub struct Calls {
 impl Calls {
     /// A source of `first` (and, when it is answered, of `then`) that draws from `seed`.
     pub fn new(first: Call, then: Option<Call>, seed: u64) -> Self {
-        let with_prefix = |call: Call| {
-            let prefix = call.prefix();
-            (call, prefix)
-        };
+        let then = then.map(Prepared::of);
+        Calls { then, ..Calls::mixed(vec![(1, first)], seed) }
+    }
+
+    /// A source of calls, each drawn by its share of the sum of all shares.
+    pub fn mixed(kinds: Vec<(u32, Call)>, seed: u64) -> Self {
+        let mut sum = 0_u32;
+        let prepared = kinds.into_iter().map(|(share, call)| {
+            sum = sum.saturating_add(share);
+            (sum, Prepared::of(call))
+        });
         Calls {
-            first: with_prefix(first),
-            then: then.map(with_prefix),
+            kinds: prepared.collect(),
+            then: None,
             draws: Draws::seed_from_u64(seed),
             body: Vec::with_capacity(1024),
+        }
+    }
+
+    /// The next request's kind. One kind costs no draw, so that its requests stay those of its seed.
+    fn kind(&mut self) -> Result<usize, Broken> {
+        match self.kinds.as_slice() {
+            [] => Err(Broken("the endpoint has no requests".into())),
+            [_] => Ok(0),
+            [.., (sum, _)] => {
+                let drawn = self.draws.random_range(0..(*sum).max(1));
+                Ok(self.kinds.partition_point(|(upto, _)| *upto <= drawn).min(self.kinds.len() - 1))
+            }
         }
     }
 }
 
 impl Source for Calls {
     fn make(&mut self, out: &mut Vec<u8>) -> Result<Made, Broken> {
-        let key = append(&self.first, 0, &mut self.draws, &mut self.body, out);
+        let kind = self.kind()?;
+        let prepared = &self.kinds[kind].1;
+        let key = append(prepared, 0, &mut self.draws, &mut self.body, out);
         let then = self.then.as_ref().map(|_| key);
-        Ok(Made { host: self.first.0.host, depth: 1, then, ..Made::default() })
+        Ok(Made { host: prepared.call.host, depth: 1, then, ..Made::default() })
     }
 
     fn follow(&mut self, key: u64, out: &mut Vec<u8>) -> Result<Made, Broken> {
         let then = self.then.as_ref().ok_or_else(|| Broken("no second request in this endpoint".into()))?;
         append(then, key, &mut self.draws, &mut self.body, out);
-        Ok(Made { host: then.0.host, depth: 1, ..Made::default() })
+        Ok(Made { host: then.call.host, depth: 1, ..Made::default() })
     }
 }
 
-fn append((call, prefix): &(Call, Vec<u8>), key: u64, draws: &mut Draws, body: &mut Vec<u8>, out: &mut Vec<u8>) -> u64 {
+fn append(prepared: &Prepared, key: u64, draws: &mut Draws, body: &mut Vec<u8>, out: &mut Vec<u8>) -> u64 {
+    let Prepared { call, prefix, suffix } = prepared;
     out.extend_from_slice(prefix);
-    if !call.post {
+    if call.carry != Carry::Form {
         let key = (call.fill)(draws, key, out);
-        out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
-        out.extend_from_slice(call.authority.as_bytes());
-        out.extend_from_slice(b"\r\n\r\n");
+        out.extend_from_slice(suffix);
         return key;
     }
     body.clear();
@@ -208,7 +259,7 @@ mod tests {
         let first = Call {
             host: 0,
             authority: "a:1".into(),
-            post: true,
+            carry: Carry::Form,
             path: "/w".into(),
             fill: Arc::new(|_, _, out| {
                 out.extend_from_slice(b"x=1234567890");
@@ -218,7 +269,7 @@ mod tests {
         let then = Call {
             host: 1,
             authority: "b:2".into(),
-            post: false,
+            carry: Carry::Query,
             path: "/r".into(),
             fill: Arc::new(|_, key, out| {
                 out.extend_from_slice(format!("k={key}").as_bytes());
@@ -234,5 +285,32 @@ mod tests {
         assert!(write.starts_with("POST /w HTTP/1.1\r\nHost: a:1\r\n"), "{write}");
         assert!(write.ends_with("Content-Length: 12\r\n\r\nx=1234567890"), "{write}");
         assert_eq!(read, b"GET /r?k=7 HTTP/1.1\r\nHost: b:2\r\n\r\n");
+    }
+
+    #[test]
+    fn a_mix_draws_its_kinds_by_their_shares() {
+        let call = |path: &str, carry| {
+            let fill: Fill = Arc::new(|_, _, out| {
+                out.extend_from_slice(b"q=1");
+                0
+            });
+            Call { host: 0, authority: "a:1".into(), carry, path: path.into(), fill }
+        };
+        let mut mix = Calls::mixed(
+            vec![(600, call("/s", Carry::Query)), (0, call("/n", Carry::Query)), (400, call("/p", Carry::PostedQuery))],
+            7,
+        );
+        let (mut searches, mut posts) = (0, 0);
+        for _ in 0..20_000 {
+            let mut out = Vec::new();
+            mix.make(&mut out).unwrap();
+            match out.as_slice() {
+                b"GET /s?q=1 HTTP/1.1\r\nHost: a:1\r\n\r\n" => searches += 1,
+                b"POST /p?q=1 HTTP/1.1\r\nHost: a:1\r\nContent-Length: 0\r\n\r\n" => posts += 1,
+                other => panic!("{}", String::from_utf8_lossy(other)),
+            }
+        }
+        // Four standard deviations of 20 000 draws.
+        assert!((11_722..=12_278).contains(&searches), "{searches} of {}", searches + posts);
     }
 }

@@ -42,6 +42,25 @@ fn every_command_in_the_documents_is_in_the_grammar() {
     assert!(seen > 25, "{seen}");
 }
 
+/// The scripts that the documents name: `./check`, `deps/release.sh`.
+#[test]
+fn every_script_in_the_documents_is_there_and_can_be_run() {
+    use std::os::unix::fs::PermissionsExt;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut seen = 0;
+    for path in documents() {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let scripts = text.lines().filter_map(|line| line.split_whitespace().next());
+        for script in scripts.filter(|word| ["./", "deps/", "benches/"].iter().any(|start| word.starts_with(start))) {
+            let file = root.join(script);
+            let mode = std::fs::metadata(&file).map(|facts| facts.permissions().mode()).unwrap_or_default();
+            assert!(mode & 0o100 != 0, "{}: `{script}` cannot be run", path.display());
+            seen += 1;
+        }
+    }
+    assert!(seen > 5, "{seen}");
+}
+
 #[test]
 fn every_document_that_is_linked_is_there() {
     for path in documents() {
@@ -54,14 +73,32 @@ fn every_document_that_is_linked_is_there() {
     }
 }
 
+/// A session whose placement takes free ports: others on this machine may have the usual ones.
+fn anywhere() -> Session {
+    let session = Session::new();
+    let placement = "configs/embedded/socialNetwork/us-sg.yml";
+    let shipped = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(placement)).unwrap();
+    session.write(placement, shipped.replace("8080", "0").replace("8082", "0").replace("16686", "0"));
+    session
+}
+
+#[test]
+fn the_first_experiment_of_the_readme_runs_as_written() {
+    let session = anywhere();
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let part = text.split("\n## ").find(|part| part.starts_with("A first experiment")).unwrap();
+    let lines = commands(part);
+    assert!(lines.len() >= 7, "{lines:?}");
+    for line in lines {
+        // As written, but for a shorter load.
+        session.ok(&line.trim_start_matches("maestro ").replace("-d 20", "-d 3"));
+    }
+}
+
 #[test]
 fn the_first_part_of_the_tutorial_runs_as_written() {
-    let session = Session::new();
+    let session = anywhere();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let placement = "configs/embedded/socialNetwork/us-sg.yml";
-    let shipped = std::fs::read_to_string(root.join(placement)).unwrap();
-    // Free ports: others on this machine may have the usual ones.
-    session.write(placement, shipped.replace("8080", "0").replace("8082", "0").replace("16686", "0"));
     let text = std::fs::read_to_string(root.join("docs/tutorial.md")).unwrap();
     let first = text.split("\n## ").find(|part| part.starts_with("1.")).unwrap();
     let mut verdicts = Vec::new();

@@ -250,7 +250,7 @@ struct MadeRun {
 
 impl MadeRun {
     fn summarise(self, case: &Case, clock: Offset, pending: Pending, read_at: Option<f64>) -> Summary {
-        let shape = &APPS[0].shape;
+        let shape = &APPS[0].replication.unwrap().shape;
         let (mut traces, mut tally) = (Vec::<Trace>::new(), Tally::default());
         let body = std::io::Cursor::new(self.body);
         read_here(body, 1 << 20, shape, &mut tally, &mut |trace| traces.push(trace)).unwrap();

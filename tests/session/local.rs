@@ -432,7 +432,7 @@ fn whole_application() -> String {
         for need in needs {
             text.push_str(&format!("    depends_on: [{need}]\n"));
         }
-        for door in [app.origin, app.replica, app.jaeger] {
+        for door in [app.origin, app.readers_door(), app.jaeger] {
             if door.service == service.name {
                 let inner = if door.service == "jaeger" { 16686 } else { 8080 };
                 text.push_str(&format!("    ports: [\"{}:{inner}\"]\n", door.port));

@@ -30,6 +30,7 @@ mod gsd;
 mod harness;
 #[path = "../hosts/mod.rs"]
 mod hosts;
+mod hotel;
 mod kills;
 mod local;
 mod local_delay;

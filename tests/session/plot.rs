@@ -179,6 +179,28 @@ fn a_png_has_600_dots_per_inch_and_the_size_of_its_svg() {
 }
 
 #[test]
+fn a_directory_stands_for_all_runs_below_it() {
+    let session = root();
+    let done = session.ok("plot gather --plots per_inconsistencies storage_overhead --dry-run");
+    let lines: Vec<&str> = done.stdout.lines().filter(|line| line.contains("from 40 runs")).collect();
+    assert!(lines.len() >= 2 && lines.len() == done.stdout.lines().count(), "{}", done.stdout);
+    session.ok("plot gather/gcp/socialNetwork/compose-post/us-eu-50 --plots per_inconsistencies --format svg");
+    assert!(drawn(&session, "svg").is_file());
+    let empty = session.run("plot plots --plots per_inconsistencies");
+    assert!(empty.code == 2 && empty.stderr.contains("no run in"), "{}", empty.stderr);
+}
+
+#[test]
+fn old_runs_are_found_and_mistyped_paths_answered_with_what_is_there() {
+    let session = root();
+    let info = session.ok("--gcp info").stdout;
+    assert!(info.contains("40 older runs without a record: `maestro report gather/gcp` reads them"), "{info}");
+    let done = session.run("report gather/gcp/socialNetwork/compose-posts");
+    let hint = "`gather/gcp/socialNetwork` holds compose-post";
+    assert!(done.code == 2 && done.stderr.contains("no such file") && done.stderr.contains(hint), "{}", done.stderr);
+}
+
+#[test]
 fn unknown_plots_and_empty_sets_are_errors() {
     let session = root();
     config(&session, WINDOW, &golden_dirs(WINDOW));

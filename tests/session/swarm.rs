@@ -79,7 +79,7 @@ fn the_variant_is_set_where_it_is_read_and_nowhere_else() {
         let made = make(&file, &placement("us-sg", ""), &options(variant)).unwrap();
         let set = made.services.iter().filter(|s| s.container.env.iter().any(|e| e == value));
         let names: Vec<&str> = set.map(|s| s.service.as_str()).collect();
-        let mut expected = app().toggle.services.to_vec();
+        let mut expected = app().toggle.unwrap().services.to_vec();
         expected.sort_by_key(|name| file.services.get_index_of(*name));
         assert_eq!(names, expected);
     }

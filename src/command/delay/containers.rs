@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Request;
 use crate::Context;
-use crate::app::{App, Protocol};
+use crate::app::{App, Lacking, Protocol};
 use crate::cluster::STACK;
 use crate::command::{self, Current};
 use crate::delay::attach::{Attached, Place};
@@ -249,10 +249,14 @@ fn order(request: &Request, current: &Current) -> Result<Order> {
 
 /// The one pair that the options describe.
 fn pair(request: &Request, app: &App) -> Result<Pair> {
-    let (from, to) = app.stores;
     let spec = request.spec()?;
-    let from = request.from.clone().unwrap_or_else(|| from.to_owned());
-    let to = request.to.clone().unwrap_or_else(|| to.to_owned());
+    let (from, to) = match (&request.from, &request.to, app.stores()) {
+        (Some(from), Some(to), _) => (from.clone(), to.clone()),
+        (_, _, None) => return Err(Lacking::Stores(app.name).into()),
+        (from, to, Some(stores)) => {
+            (from.clone().unwrap_or_else(|| stores.0.to_owned()), to.clone().unwrap_or_else(|| stores.1.to_owned()))
+        }
+    };
     if from == to {
         return Err(Plain::usage(format!("`{from}` does not replicate to itself")).into());
     }
@@ -262,19 +266,17 @@ fn pair(request: &Request, app: &App) -> Result<Pair> {
 /// Between the app's own stores only their port is delayed, so that heartbeats of other kinds and probes stay as fast
 /// as they were.
 fn with_port(app: &App, pair: Pair) -> Pair {
-    let port = pair.port.or_else(|| between_stores(app, &pair).then(|| app.store_protocol.port()));
-    Pair { port, ..pair }
-}
-
-fn between_stores(app: &App, pair: &Pair) -> bool {
     let (from, to) = (pair.from.as_str(), pair.to.as_str());
-    app.stores == (from, to) || app.stores == (to, from)
+    let between = app.replication.filter(|it| it.stores == (from, to) || it.stores == (to, from));
+    let port = pair.port.or_else(|| between.map(|replication| replication.store_protocol.port()));
+    Pair { port, ..pair }
 }
 
 /// The pair whose replication can be measured by writing and reading.
 fn redis(app: &App, pairs: &[Pair]) -> Option<(usize, u16)> {
-    let index = pairs.iter().position(|pair| app.stores == (pair.from.as_str(), pair.to.as_str()))?;
-    (app.store_protocol == Protocol::Redis).then(|| (index, app.store_protocol.port()))
+    let replication = app.replication?;
+    let index = pairs.iter().position(|pair| replication.stores == (pair.from.as_str(), pair.to.as_str()))?;
+    (replication.store_protocol == Protocol::Redis).then(|| (index, replication.store_protocol.port()))
 }
 
 fn unknown(app: &App, service: &str) -> crate::error::Error {
@@ -433,7 +435,7 @@ mod tests {
     #[test]
     fn the_stores_port_is_known_and_others_are_not() {
         let app = App::find("socialNetworkMini").unwrap();
-        let (from, to) = app.stores;
+        let (from, to) = app.stores().unwrap();
         let spec = Spec::zero();
         let pair = |from: &str, to: &str| {
             with_port(app, Pair { from: from.to_owned(), to: to.to_owned(), port: None, spec, both: false })

@@ -2,7 +2,7 @@
 
 use super::Request;
 use crate::Context;
-use crate::app::App;
+use crate::app::{App, Lacking};
 use crate::command::{self, Current};
 use crate::delay::proof::Expected;
 use crate::delay::spec::Spec;
@@ -40,11 +40,11 @@ impl Fault for NotObtained {
 /// Carries it out.
 pub(super) async fn run(context: &Context, request: &Request) -> Result<()> {
     let mut current = command::current(context, &request.selection)?;
-    fits(request, current.app)?;
+    let stores = fits(request, current.app)?;
     let schedule = request.schedule()?;
     let rules = rules(request, schedule.as_ref())?;
     if context.dry_run {
-        ui::out(dry(request, &rules, current.app));
+        ui::out(dry(request, &rules, stores));
         return Ok(());
     }
     let _lock = if request.show { None } else { Some(context.store.lock("delay")?) };
@@ -60,9 +60,9 @@ pub(super) async fn run(context: &Context, request: &Request) -> Result<()> {
     Ok(())
 }
 
-/// Refuses what the miniature's one link cannot do.
-fn fits(request: &Request, app: &App) -> Result<()> {
-    let (from, to) = app.stores;
+/// The ends of the miniature's one link; refuses what it cannot do.
+fn fits(request: &Request, app: &App) -> Result<(&'static str, &'static str)> {
+    let (from, to) = app.stores().ok_or(Lacking::Stores(app.name))?;
     let other = |given: &Option<String>, only: &str| given.as_deref().is_some_and(|given| given != only);
     if other(&request.from, from) || other(&request.to, to) || request.both || request.matrix.is_some() {
         return Err(Plain::usage(format!("the miniature has one link that can be delayed, `{from}` to `{to}`"))
@@ -74,7 +74,7 @@ fn fits(request: &Request, app: &App) -> Result<()> {
             .with_hint("it delays its own link; leave --backend out")
             .into());
     }
-    Ok(())
+    Ok((from, to))
 }
 
 /// What is to be in force, with the second it starts at; one rule unless there is a schedule.
@@ -90,8 +90,7 @@ fn listed(rules: &[(f64, Spec)]) -> impl Iterator<Item = String> {
     rules.iter().map(|(at_s, rule)| format!("{at_s} s: {rule}"))
 }
 
-fn dry(request: &Request, rules: &[(f64, Spec)], app: &App) -> String {
-    let (from, to) = app.stores;
+fn dry(request: &Request, rules: &[(f64, Spec)], (from, to): (&str, &str)) -> String {
     if request.show {
         return format!("plan: show the delay between {from} and {to}");
     }

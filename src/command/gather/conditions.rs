@@ -21,7 +21,7 @@ pub(super) fn conditions<'a>(
     let warmup_s = request.warmup.map_or(recorded, |warmup| warmup.as_secs_f64());
     let run_us = subject.load_us().map(|(begin, end)| (begin, end.map_or(i64::MAX, |end| end + SLACK_US)));
     Conditions {
-        shape: &subject.app.shape,
+        shape: &subject.replication.shape,
         run_us,
         slack_us: SLACK_US,
         warmup_us: (warmup_s * 1e6) as i64,

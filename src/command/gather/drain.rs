@@ -89,7 +89,8 @@ impl Watched<'_> {
             return Ok(Look { by: "status", waiting, exact: true, fresh: true, seen, mark: status.handled });
         }
         let now = jiff::Timestamp::now();
-        let handled = self.jaeger.calls_into(self.subject.app.notified_service, now.as_millisecond())?.unwrap_or(0);
+        let handled =
+            self.jaeger.calls_into(self.subject.replication.notified_service, now.as_millisecond())?.unwrap_or(0);
         let waiting = match self.brokers.as_ref().map(Brokers::messages) {
             None => None,
             Some(Ok(messages)) => Some(messages),

@@ -43,11 +43,11 @@ impl Brokers {
     /// The brokers that were named, else those of the deployment, else none.
     pub(super) async fn find(context: &Context, request: &Request, subject: &Subject) -> Option<Brokers> {
         let urls = if request.brokers.is_empty() { published(subject).await? } else { request.brokers.clone() };
-        let (name, password) = subject.app.queue.login;
+        let (name, password) = subject.replication.queue.login;
         let login = deployed(context, subject).unwrap_or_else(|| (name.to_owned(), password.into()));
         let config = ureq::Agent::config_builder().timeout_global(Some(ANSWER)).http_status_as_error(false).proxy(None);
         let urls = urls.iter().map(|url| url.trim_end_matches('/').to_owned()).collect();
-        Some(Brokers { queue: &subject.app.queue, login, urls, agent: config.build().into() })
+        Some(Brokers { queue: &subject.replication.queue, login, urls, agent: config.build().into() })
     }
 
     /// A notification leaves the queue only when it has been handled.
@@ -85,13 +85,13 @@ fn deployed(context: &Context, subject: &Subject) -> Option<(String, Secret)> {
     let deployment = subject.deployment.as_ref()?;
     let dir = context.store.deploy_dir(deployment.target, &deployment.app, &deployment.tag);
     let file = compose_file::of_deployment(&dir, &dir).ok()??;
-    compose_file::broker_login(&file, subject.app.queue.brokers.first()?.service)
+    compose_file::broker_login(&file, subject.replication.queue.brokers.first()?.service)
 }
 
 /// Where the running deployment's brokers answer.
 async fn published(subject: &Subject) -> Option<Vec<String>> {
     let deployment = subject.deployment.as_ref().filter(|deployment| deployment.variant.is_some())?;
-    let brokers = subject.app.queue.brokers;
+    let brokers = subject.replication.queue.brokers;
     match deployment.target {
         TargetName::Embedded => None,
         TargetName::Local => {

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::Request;
 use crate::Context;
-use crate::app::{APPS, App};
+use crate::app::{APPS, App, Replication};
 use crate::embedded::client::Client;
 use crate::error::{Plain, Result};
 use crate::experiment::{TargetName, Variant};
@@ -15,6 +15,7 @@ use crate::store::{CONTROLLER, Deployment, RunDir, RunRecord, State, StoreError,
 /// The run and its circumstances.
 pub(super) struct Subject {
     pub(super) app: &'static App,
+    pub(super) replication: &'static Replication,
     pub(super) target: Option<TargetName>,
     /// The state that led to the run; empty when only files are analysed.
     pub(super) state: State,
@@ -34,6 +35,10 @@ impl Subject {
     /// # Errors
     /// Exit code 2 with the next move, when there is no run or no address to read from.
     pub(super) fn find(context: &Context, request: &Request) -> Result<Subject> {
+        if let Some(app) = request.selection.app {
+            // Before anything is missed that it could never have.
+            app.replication("gather")?;
+        }
         let target = request.selection.target;
         let mut state = match target {
             Some(target) => context.store.read_state(target)?,
@@ -50,11 +55,12 @@ impl Subject {
             }
         }
         let app = app(request, &state, record.as_ref())?;
+        let replication = app.replication("gather")?;
         let deployment = deployment(context, target, app, &state, record.as_ref())?;
         let zone_pair = zone_pair(context, record.as_ref(), deployment.as_ref(), &state);
         let known = deployment.as_ref().and_then(|deployment| deployment.jaeger_url.clone());
         let jaeger = request.jaeger.clone().or(known);
-        let subject = Subject { app, target, state, deployment, run, record, zone_pair, jaeger };
+        let subject = Subject { app, replication, target, state, deployment, run, record, zone_pair, jaeger };
         if request.traces.is_empty() {
             subject.jaeger_url()?;
         }
@@ -150,8 +156,9 @@ fn run_dir(context: &Context, request: &Request, target: Option<TargetName>, sta
         request.selection.target()?;
         return Ok(None);
     };
-    let app = request.selection.app.map_or("APP", |app| app.name);
-    let hint = format!("first: maestro --{target} {app} wkld -E compose-post -d 60 -r 100 -c 4 -t 2");
+    let app = request.selection.app.unwrap_or(&APPS[0]);
+    let endpoint = app.endpoints.first().map_or("ENDPOINT", |endpoint| endpoint.name);
+    let hint = format!("first: maestro --{target} {} wkld -E {endpoint} -d 60 -r 100 -c 4 -t 2", app.name);
     Err(Plain::usage(format!("no workload has run on `{target}` yet")).with_hint(hint).into())
 }
 
@@ -173,11 +180,16 @@ fn app(request: &Request, state: &State, record: Option<&RunRecord>) -> Result<&
     }
     match request.selection.app(state) {
         // Saved answers alone: any app will do when the traces of all look alike.
-        Err(_) if request.selection.target.is_none() && APPS.iter().all(|app| app.shape == APPS[0].shape) => {
-            Ok(&APPS[0])
-        }
+        Err(_) if request.selection.target.is_none() && alike() => Ok(&APPS[0]),
         other => other,
     }
+}
+
+/// Whether the traces of all apps that have windows look alike.
+fn alike() -> bool {
+    let mut shapes = APPS.iter().filter_map(|app| app.replication.as_ref()).map(|replication| &replication.shape);
+    let first = shapes.next();
+    shapes.all(|shape| Some(shape) == first)
 }
 
 /// The deployment's record; checkouts of the Python tool have none.

@@ -54,6 +54,11 @@ pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
     if !request.links {
         show_deployments(&deployments);
         show_runs(context, &runs(context, target)?);
+        let old = context.store.runs_without_record(target)?;
+        if old > 0 {
+            let runs = ui::count(old, "older run");
+            ui::out(format_args!("{runs} without a record: `maestro report gather/{target}` reads them"));
+        }
     }
     Ok(())
 }
@@ -73,19 +78,19 @@ async fn services(context: &Context, request: &Request) -> Result<()> {
 
 fn show_links(deployment: &Deployment) {
     let variant = deployment.variant.map_or("not running".to_owned(), |v| v.to_string());
-    ui::out(format_args!(
-        "{} on {}, `{}`, {}, {variant}",
-        deployment.app, deployment.target, deployment.tag, deployment.zone_pair
-    ));
+    let pair = match deployment.zone_pair.as_str() {
+        "" => String::new(),
+        pair => format!("{pair}, "),
+    };
+    ui::out(format_args!("{} on {}, `{}`, {pair}{variant}", deployment.app, deployment.target, deployment.tag));
     for (name, url) in links(deployment) {
         ui::out(format_args!("  {name:<12} {url}"));
     }
 }
 
 fn links(deployment: &Deployment) -> Vec<(&str, &str)> {
-    let fixed =
-        [("origin", &deployment.origin_url), ("replica", &deployment.replica_url), ("Jaeger", &deployment.jaeger_url)];
-    let fixed = fixed.into_iter().filter_map(|(name, url)| Some((name, url.as_deref()?)));
+    let fixed = deployment.front_ends().into_iter().chain([("Jaeger", &deployment.jaeger_url)]);
+    let fixed = fixed.filter_map(|(name, url)| Some((name, url.as_deref()?)));
     fixed.chain(deployment.links.iter().map(|(name, url)| (name.as_str(), url.as_str()))).collect()
 }
 

@@ -77,7 +77,9 @@ impl<'a> Driver<'a> {
         self.used = true;
         let run = wkld::perform(self.context, workload(self.sweep, cell, id)).await?;
         let wkld_s = watch.lap();
-        gather::gather(self.context, self.gathering(&run)).await?;
+        if self.sweep.app.replication.is_some() {
+            gather::gather(self.context, self.gathering(&run)).await?;
+        }
         let gather_s = watch.lap();
         self.interrupt.check()?;
         self.done(&run, |load_s| Spent::new(deploy_s, start_s, (load_s, wkld_s), gather_s))

@@ -120,6 +120,7 @@ fn plan(context: &Context, request: &Request) -> Result<Sweep> {
     let dir = context.store.sweep(&name);
     let cells = spec.cells();
     let sweep = Sweep { target, app, spec, cells, dir };
+    sweep.cells.iter().try_for_each(|cell| app.check_variant(cell.variant))?;
     check::check(context, &sweep)?;
     Ok(sweep)
 }

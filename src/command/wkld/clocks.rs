@@ -68,11 +68,15 @@ impl Clocks {
             host.map(|host| host.name.clone()).unwrap_or_default()
         };
         let app = current.app;
-        let stamps = ClockHosts {
-            entry: host(app.origin.service),
-            written: host(app.written_service),
-            queued: host(app.traced_service),
-            read: host(app.notified_service),
+        let entry = host(app.origin.service);
+        let stamps = match &app.replication {
+            Some(replication) => ClockHosts {
+                entry,
+                written: host(replication.written_service),
+                queued: host(replication.traced_service),
+                read: host(replication.notified_service),
+            },
+            None => ClockHosts { entry, ..ClockHosts::default() },
         };
         let mut names = Vec::new();
         let jaeger = host(app.jaeger.service);

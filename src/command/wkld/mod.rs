@@ -21,7 +21,7 @@ use crate::Context;
 use crate::app::{App, EndpointKind};
 use crate::command::{Current, Selection, machines};
 use crate::error::{Exit, Plain, Result};
-use crate::store::{RunDir, RunRecord};
+use crate::store::{RunDir, RunRecord, Status};
 use crate::ui;
 use crate::wkld::Workload;
 use crate::wkld::probe::ProbeReport;
@@ -334,7 +334,7 @@ fn remember(job: &Job<'_>, current: &mut Current, run: &RunRecord, dir: &RunDir)
 /// The load could not be started: the record says so.
 fn gave_up(dir: &RunDir, run: &mut RunRecord, error: crate::error::Error) -> crate::error::Error {
     run.ended_us = Some(jiff::Timestamp::now().as_microsecond());
-    run.outcome.add(crate::store::Status::Void, error.line());
+    run.outcome.add(Status::Void, error.line());
     // The first error is the one to tell.
     dir.write_record(run).ok();
     error
@@ -351,8 +351,9 @@ fn show(context: &Context, report: &Report, dir: Option<&RunDir>) {
         return;
     }
     let outcome = record::outcome(report);
+    let void = if outcome.status == Status::Void { "the run is void: " } else { "" };
     for reason in &outcome.reasons {
-        ui::warn(reason);
+        ui::warn(format_args!("{void}{reason}"));
     }
     let Some(dir) = dir else { return };
     let latency = report.latency_with_bounds();

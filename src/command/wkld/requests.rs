@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex};
 use serde::{Deserialize, Serialize};
 
 use super::drive::KeptScripts;
-use crate::app::{App, Call, Endpoint, EndpointKind, Graph, Side};
+use crate::app::{App, Call, Endpoint, EndpointKind, Graph, Method, Side};
 use crate::command::{Current, hosts};
 use crate::error::{Exit, Plain, Result};
 use crate::store::{Store, StoreError, read_text};
 use crate::wkld::probe::{Probing, ProbingSource};
 use crate::wkld::script::{Script, Scripts};
-use crate::wkld::source::{self, Calls, Fixed};
+use crate::wkld::source::{self, Calls, Carry, Fixed};
 use crate::wkld::tls::Trust;
 use crate::wkld::url::{Host, Url};
 use crate::wkld::{Sources, WkldError};
@@ -82,10 +82,10 @@ impl Requests {
     pub(crate) fn shown_url(&self) -> String {
         match self {
             Requests::Url { url } | Requests::Script(Script { url, .. }) => url.clone(),
-            Requests::Endpoint { app, endpoint, origin, replica, .. } => match first_call(app, endpoint) {
-                Some(call) if call.side == Side::Replica => format!("{replica}{}", call.path),
-                Some(call) => format!("{origin}{}", call.path),
-                None => origin.clone(),
+            Requests::Endpoint { app, endpoint, origin, replica, .. } => match calls(app, endpoint).as_slice() {
+                [(_, call)] if call.side == Side::Replica => format!("{replica}{}", call.path),
+                [(_, call)] => format!("{origin}{}", call.path),
+                _ => origin.clone(),
             },
         }
     }
@@ -100,11 +100,8 @@ impl Requests {
             Requests::Script(script) => script.urls()?,
             Requests::Endpoint { app, endpoint, origin, replica, .. } => {
                 let (origin, replica) = (parse(origin)?, parse(replica)?);
-                match (first_call(app, endpoint).map(|call| call.side), second_call(app, endpoint)) {
-                    (_, Some(_)) => vec![origin, replica],
-                    (Some(Side::Replica), None) => vec![replica],
-                    _ => vec![origin],
-                }
+                let url = |side| if side == Side::Replica { replica.clone() } else { origin.clone() };
+                sides(app, endpoint).into_iter().map(url).collect()
             }
         };
         urls.iter()
@@ -138,11 +135,17 @@ impl Requests {
                     Some(text) => Graph::parse(text).map_err(WkldError::Unusable)?,
                     None => Graph::synthetic(),
                 });
-                let call = |call: &Call, host: usize| maker(call, host, &hosts[host].authority, &graph);
-                let first = first_call(app, endpoint)
-                    .ok_or_else(|| WkldError::Unusable(format!("endpoint `{endpoint}` is not a load")))?;
-                let then = second_call(app, endpoint).map(|then| call(then, hosts.len() - 1));
-                Ok((called(call(first, 0), then, seed, probing.cloned()), None))
+                let sides = sides(app, endpoint);
+                let call = |call: &Call| {
+                    let host = sides.iter().position(|side| *side == call.side).unwrap_or(0);
+                    maker(call, host, &hosts[host].authority, &graph)
+                };
+                let kinds: Vec<_> = calls(app, endpoint).into_iter().map(|(share, kind)| (share, call(kind))).collect();
+                if kinds.is_empty() {
+                    return Err(WkldError::Unusable(format!("endpoint `{endpoint}` is not a load")));
+                }
+                let then = second_call(app, endpoint).map(call);
+                Ok((called(kinds, then, seed, probing.cloned()), None))
             }
         }
     }
@@ -157,9 +160,9 @@ fn scripted(script: &Script, trust: &Trust) -> std::result::Result<Made, WkldErr
     Ok((Box::new(move |_| scripts.lock().map_err(|_| lost())?.source()), Some(kept)))
 }
 
-/// Sources of an endpoint's calls.
+/// Sources of an endpoint's calls, of which the first is the one that is probed.
 fn called(
-    first: source::Call,
+    kinds: Vec<(u32, source::Call)>,
     then: Option<source::Call>,
     seed: u64,
     probing: Option<Probing>,
@@ -167,17 +170,23 @@ fn called(
     Box::new(move |lane| {
         // Lanes draw from streams of their own; the constant keeps neighbouring seeds apart.
         let seed = seed ^ (lane + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let calls = Calls::new(first.clone(), then.clone(), seed);
-        Ok(match &probing {
-            Some(probing) => Box::new(ProbingSource::new(calls, first.clone(), probing, seed)),
-            None => Box::new(calls),
+        let calls = match (kinds.as_slice(), &then) {
+            ([(_, first)], then) => Calls::new(first.clone(), then.clone(), seed),
+            (kinds, _) => Calls::mixed(kinds.to_vec(), seed),
+        };
+        Ok(match (&probing, kinds.first()) {
+            (Some(probing), Some((_, first))) => Box::new(ProbingSource::new(calls, first.clone(), probing, seed)),
+            _ => Box::new(calls),
         })
     })
 }
 
-/// The path of an endpoint's first request.
+/// The path of an endpoint's requests, where there is only one.
 pub(super) fn path_of(app: &App, endpoint: &str) -> Option<&'static str> {
-    first_call(app.name, endpoint).map(|call| call.path)
+    match calls(app.name, endpoint).as_slice() {
+        [(_, call)] => Some(call.path),
+        _ => None,
+    }
 }
 
 fn maker(call: &Call, host: usize, authority: &str, graph: &Arc<Graph>) -> source::Call {
@@ -185,24 +194,42 @@ fn maker(call: &Call, host: usize, authority: &str, graph: &Arc<Graph>) -> sourc
     source::Call {
         host,
         authority: authority.to_owned(),
-        post: call.post,
+        carry: match call.method {
+            Method::Get => Carry::Query,
+            Method::Post => Carry::Form,
+            Method::PostQuery => Carry::PostedQuery,
+        },
         path: call.path.to_owned(),
         fill: Arc::new(move |draws, key, out| fill(draws, &graph, key, out)),
     }
 }
 
-fn first_call(app: &str, endpoint: &str) -> Option<&'static Call> {
-    match &App::find(app)?.endpoint(endpoint)?.kind {
-        EndpointKind::Load { first, .. } => Some(first),
-        EndpointKind::Steps(_) => None,
+/// The requests of an endpoint's schedule, each with its share; none for a list of requests.
+fn calls(app: &str, endpoint: &str) -> Vec<(u32, &'static Call)> {
+    let kind = App::find(app).and_then(|app| app.endpoint(endpoint)).map(|endpoint| &endpoint.kind);
+    match kind {
+        Some(EndpointKind::Load { first, .. }) => vec![(1, first)],
+        Some(EndpointKind::Mix(kinds)) => kinds.iter().map(|(share, call)| (*share, call)).collect(),
+        Some(EndpointKind::Steps(_)) | None => Vec::new(),
     }
 }
 
 fn second_call(app: &str, endpoint: &str) -> Option<&'static Call> {
     match &App::find(app)?.endpoint(endpoint)?.kind {
         EndpointKind::Load { then, .. } => then.as_ref(),
-        EndpointKind::Steps(_) => None,
+        EndpointKind::Mix(_) | EndpointKind::Steps(_) => None,
     }
+}
+
+/// The sides that an endpoint's requests go to, in the order of its hosts.
+fn sides(app: &str, endpoint: &str) -> Vec<Side> {
+    let mut sides = Vec::new();
+    for call in calls(app, endpoint).into_iter().map(|(_, call)| call).chain(second_call(app, endpoint)) {
+        if !sides.contains(&call.side) {
+            sides.push(call.side);
+        }
+    }
+    if sides.is_empty() { vec![Side::Origin] } else { sides }
 }
 
 fn parse(url: &str) -> std::result::Result<Url, WkldError> {
@@ -211,7 +238,7 @@ fn parse(url: &str) -> std::result::Result<Url, WkldError> {
 
 /// The text of the app's social graph, where the sources or the root have it.
 pub(crate) fn find_graph(store: &Store, current: &Current) -> Result<Option<String>> {
-    let file = Path::new(current.app.graph_file);
+    let Some(file) = current.app.graph_file.map(Path::new) else { return Ok(None) };
     let name = current.app.name;
     for above in [format!("deps/DeathStarBench/{name}"), format!("DeathStarBench/{name}"), String::new()] {
         match read_text(&store.resolve(above).join(file)) {

@@ -66,7 +66,8 @@ impl Store {
             let url = current.deployment.jaeger_url.as_ref().filter(|_| current.deployment.pid.is_some());
             return Ok(url.map(|url| Store::Process(Client::of_admin(url))));
         }
-        let ask = &current.app.containers.post_sizes;
+        let Some(replication) = &current.app.replication else { return Ok(None) };
+        let ask = &replication.post_sizes;
         let sites = command::delay::sites(context, current).await?;
         let place = command::delay::find(current, &sites, ask.service).await?;
         Ok(Some(Store::Container(ask, Box::new(place))))

@@ -213,11 +213,11 @@ impl Stages<'_> {
                 self.doors.insert((origin, replica))
             }
         };
-        let canary = Canary::new(&origin.url(), &replica.url());
+        let canary = Canary::new(self.ready.canary, &origin.url(), &replica.url());
         let sent = tokio::task::spawn_blocking(move || canary.once(Instant::now() + ATTEMPT)).await;
         match sent.map_err(|error| Plain::new(Exit::Bug, format!("the canary was lost: {error}")))? {
             Ok(()) => Ok(Progress::Ready(self.serving().await?)),
-            Err(missed) => Ok(Progress::Waiting(format!("canary post: {}", missed.last_seen))),
+            Err(missed) => Ok(Progress::Waiting(format!("canary: {}", missed.last_seen))),
         }
     }
 

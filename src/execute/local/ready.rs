@@ -1,5 +1,5 @@
-//! Waits until an application answers: everything runs, setup jobs are done, the sync file is there, a post composed
-//! at the origin is read at the replica. A container that ends on the way ends the wait, with its last words.
+//! Waits until an application answers: everything runs, setup jobs are done, the sync file is there, its canary (a post
+//! composed at the origin and read at the replica, or plain reads) comes through. A container that ends on the way ends the wait, with its last words.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -129,14 +129,14 @@ impl<'a> Stages<'a> {
         }
         let [origin_url, replica_url, jaeger_url] =
             <[String; 3]>::try_from(urls).map_err(|_| Plain::new(Exit::Bug, "there are more than three doors"))?;
-        let canary = Canary::new(&origin_url, &replica_url);
+        let canary = Canary::new(self.ready.canary, &origin_url, &replica_url);
         let sent = tokio::task::spawn_blocking(move || canary.once(Instant::now() + ATTEMPT)).await;
         match sent.map_err(|error| Plain::new(Exit::Bug, format!("the canary was lost: {error}")))? {
             Ok(()) => Ok(Progress::Ready(Outcome::Serving { origin_url, replica_url, jaeger_url, pid: None })),
             Err(missed) => {
                 let door = if missed.route == Route::Replica { 1 } else { 0 };
                 let service = self.ready.doors[door].0.clone();
-                Ok(Progress::Waiting { service, last_seen: format!("canary post: {}", missed.last_seen) })
+                Ok(Progress::Waiting { service, last_seen: format!("canary: {}", missed.last_seen) })
             }
         }
     }

@@ -169,6 +169,9 @@ fn identify(dir: &str, path: &Path, info: Option<&Info>, record: Option<&RunReco
         .and_then(|info| info.zone_pair.clone())
         .or_else(|| record.map(|record| record.placement.zone_pair.clone()))
         .filter(|pair| !pair.is_empty())
+        .map(|pair| pair.to_uppercase())
+        // Where nothing is replicated no zones are compared: the placement's name stands for them.
+        .or_else(|| Some(Path::new(&record?.placement.path).file_stem()?.to_string_lossy().into_owned()))
         .ok_or_else(|| missing("zone_pair"))?;
     let variant = match info.and_then(|info| info.r#type.as_deref()) {
         Some("antipode") => Variant::Antipode,
@@ -180,7 +183,7 @@ fn identify(dir: &str, path: &Path, info: Option<&Info>, record: Option<&RunReco
     let rate = rate.filter(|rate| rate.is_finite() && *rate > 0.0).ok_or_else(|| missing("rps"))?;
     Ok(Run {
         dir: dir.to_owned(),
-        pair: pair.to_uppercase(),
+        pair,
         variant,
         rate,
         status: record.map_or(Status::Complete, |record| record.outcome.status),
