@@ -184,6 +184,18 @@ fn only_cli_knows_clap_and_only_ui_prints() {
 }
 
 #[test]
+fn the_table_of_rooms_in_the_documents_is_the_one_in_the_sources() {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/architecture.md")).unwrap();
+    let rooms = text.split("\n## Rooms").nth(1).unwrap().split("\n## ").next().unwrap();
+    let first = rooms.lines().filter(|line| line.starts_with("| `")).filter_map(|line| line.split('|').nth(1));
+    let named = first.flat_map(|cell| cell.split('`').skip(1).step_by(2));
+    let told: BTreeSet<String> = named.map(|name| name.trim_end_matches(".rs").trim_end_matches('/').into()).collect();
+    let files = fs::read_dir(src()).unwrap().map(|entry| room(&entry.unwrap().path()));
+    let there: BTreeSet<String> = files.filter(|room| room != "lib" && room != "main").collect();
+    assert_eq!(told, there);
+}
+
+#[test]
 fn every_room_opens_with_what_it_owns() {
     let mut files = Vec::new();
     sources(&src(), &mut files);
