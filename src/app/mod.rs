@@ -398,7 +398,7 @@ impl Fault for Lacking {
             Lacking::Stores(_) => "name two services with --from SERVICE --to SERVICE".into(),
             Lacking::Miniature(_) => {
                 let having = APPS.iter().find(|app| app.miniature).map_or("none", |app| app.name);
-                format!("choose --local or --gsd; --embedded runs {having}")
+                format!("choose another target; --embedded runs {having}")
             }
         })
     }

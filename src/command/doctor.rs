@@ -37,7 +37,7 @@ pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
     let mut findings = machine(context);
     findings.push(deployed(context, target, app, current.as_ref()));
     match target {
-        TargetName::Embedded => findings.extend(embedded(context, current.as_ref())),
+        TargetName::Embedded => findings.extend(embedded(context, app, current.as_ref())),
         TargetName::Local => findings.extend(local(context, &request, app, current.as_ref()).await),
         TargetName::Gsd => findings.extend(cluster(context, &request, app, current.as_ref()).await),
         TargetName::Gcp => findings.extend(gcp::look(context, &request, app, current.as_ref()).await),
@@ -70,7 +70,7 @@ fn deployed(context: &Context, target: TargetName, app: &App, current: Option<&C
 }
 
 /// The ports of the miniature, unless it runs and has them.
-fn embedded(context: &Context, current: Option<&Current>) -> Vec<Finding> {
+fn embedded(context: &Context, app: &App, current: Option<&Current>) -> Vec<Finding> {
     let started = current.and_then(|current| current.deployment.pid.map(|pid| (current, pid)));
     if let Some((current, pid)) = started {
         return vec![match still_running(context, &current.deployment) {
@@ -79,9 +79,9 @@ fn embedded(context: &Context, current: Option<&Current>) -> Vec<Finding> {
         }];
     }
     let Ports { origin, replica, jaeger, .. } = Ports::default();
-    let mend = "maestro --embedded run --ports auto";
+    let mend = format!("maestro --embedded {} run --ports auto", app.name);
     [("origin", origin), ("replica", replica), ("traces", jaeger)]
-        .map(|(name, port)| inspect::port(name, port, mend))
+        .map(|(name, port)| inspect::port(name, port, &mend))
         .into()
 }
 
@@ -98,8 +98,8 @@ async fn local(context: &Context, request: &Request, app: &'static App, current:
     }
     if current.is_none() {
         let ports = file.services.iter().flat_map(|(name, service)| service.ports.iter().map(move |port| (name, port)));
-        let mend = "stop what listens there";
-        findings.extend(ports.filter_map(|(name, port)| Some(inspect::port(name, port.published?, mend))));
+        let mend = format!("maestro --local {} run --ports auto", app.name);
+        findings.extend(ports.filter_map(|(name, port)| Some(inspect::port(name, port.published?, &mend))));
     }
     findings
 }

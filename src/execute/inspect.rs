@@ -1,5 +1,6 @@
 //! A look at this machine, its engine and its hosts: what a run needs, whether it is there, and what mends it.
 
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
@@ -79,6 +80,7 @@ pub fn port(name: &str, port: u16, mend: &str) -> Finding {
     let what = format!("port {port} ({name})");
     match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
         Ok(_) => Finding::fine(what, "free"),
+        Err(error) if error.kind() == ErrorKind::AddrInUse => Finding::missing(what, "taken by another program", mend),
         Err(error) => Finding::missing(what, error, mend),
     }
 }
