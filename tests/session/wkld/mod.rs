@@ -117,7 +117,7 @@ pub fn deployed(origin: &str, replica: &str) -> Session {
 /// The run that the last `wkld` left.
 pub fn last_run(session: &Session) -> RunDir {
     let state = Store::new(session.root()).read_state(TargetName::Embedded).unwrap();
-    RunDir::new(state.local_gather_path.expect("a run"))
+    RunDir::new(session.path(&state.local_gather_path.expect("a run")))
 }
 
 const WKLD: &str = "--embedded socialNetwork wkld";
