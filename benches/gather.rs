@@ -10,6 +10,7 @@
 #![allow(clippy::print_stdout, clippy::expect_used, clippy::panic, reason = "a bench prints and may give up")]
 #![allow(missing_docs, reason = "nothing here is used elsewhere")]
 
+#[allow(dead_code, reason = "the tests use the rest")]
 #[path = "support/trace_maker.rs"]
 mod trace_maker;
 #[path = "support/trace_source.rs"]

@@ -45,8 +45,6 @@ pub(crate) struct Place {
 pub(crate) struct Attached {
     /// The service.
     pub service: String,
-    /// The id of the service's container.
-    pub container: String,
     /// How messages name the engine's host.
     pub host: String,
     /// Its own container's name.
@@ -63,7 +61,6 @@ impl Attached {
         let short: String = place.container.chars().take(12).collect();
         let attached = Attached {
             service: place.service.clone(),
-            container: place.container.clone(),
             host: place.host.clone(),
             name: format!("maestro-delay-{short}"),
             engine: place.engine.clone(),
@@ -96,7 +93,6 @@ impl Attached {
             let name = seen.names.unwrap_or_default().into_iter().next().unwrap_or_default();
             Attached {
                 service: label(SERVICE),
-                container: label(CONTAINER),
                 host: host.to_owned(),
                 name: name.trim_start_matches('/').to_owned(),
                 engine: engine.clone(),

@@ -153,11 +153,6 @@ impl Emulator {
         self.inner().instances.keys().map(|(_, name)| name.clone()).collect()
     }
 
-    /// The zone of an instance.
-    pub fn zone_of(&self, name: &str) -> Option<String> {
-        self.inner().instances.keys().find(|(_, n)| n == name).map(|(zone, _)| zone.clone())
-    }
-
     /// Names of images, firewall rules and disks that are there.
     pub fn leftovers(&self) -> Vec<String> {
         let inner = self.inner();
