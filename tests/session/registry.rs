@@ -148,8 +148,12 @@ async fn append(
     Path((owner, name, id)): Path<(String, String, String)>,
     body: Bytes,
 ) -> Response<Body> {
-    content.lock().expect("the content").uploads.entry(id.clone()).or_default().extend_from_slice(&body);
-    accepted(StatusCode::ACCEPTED, &format!("/v2/{owner}/{name}/blobs/uploads/{id}"))
+    let mut content = content.lock().expect("the content");
+    let upload = content.uploads.entry(id.clone()).or_default();
+    upload.extend_from_slice(&body);
+    // The engine takes from it how much has arrived: the last byte's place.
+    let answer = accepted(StatusCode::ACCEPTED, &format!("/v2/{owner}/{name}/blobs/uploads/{id}"));
+    ranged(answer, upload.len().saturating_sub(1))
 }
 
 async fn finish(
@@ -178,9 +182,14 @@ async fn put_manifest(
 }
 
 fn accepted(status: StatusCode, location: &str) -> Response<Body> {
-    let answer = Response::builder().status(status).header(header::LOCATION, location).header("range", "0-0");
+    let answer = Response::builder().status(status).header(header::LOCATION, location);
     let digest = location.rsplit('/').next().unwrap_or_default();
-    answer.header("docker-content-digest", digest).body(Body::empty()).expect("an answer")
+    ranged(answer.header("docker-content-digest", digest).body(Body::empty()).expect("an answer"), 0)
+}
+
+fn ranged(mut answer: Response<Body>, last: usize) -> Response<Body> {
+    answer.headers_mut().insert(header::RANGE, format!("0-{last}").parse().expect("a header's value"));
+    answer
 }
 
 fn unknown() -> Response<Body> {
