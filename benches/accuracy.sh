@@ -148,7 +148,7 @@ probe() {
     $server "$binary" --embedded socialNetwork run >/dev/null
     for round in 1 2 3; do
         for fraction in 0 0.1; do
-            $client "$binary" --embedded socialNetwork --json wkld -E compose-post -r 500 -d 5 -c 16 --probe $fraction >"$work/run"
+            $client "$binary" --embedded socialNetwork --json wkld -E compose-post -r 150 -d 5 -c 16 --probe $fraction >"$work/run"
             jq -r '"probe '$fraction': woke late p50 \(.lag_woke_late_us.p50) p99 \(.lag_woke_late_us.p99) us, latency p50 \(.latency_us.p50) p99 \(.latency_us.p99) us, probed \(.probe.probed // 0)"' "$work/run"
         done
     done
