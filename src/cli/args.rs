@@ -390,6 +390,9 @@ pub(super) struct Clean {
     /// Restart the services empty instead of removing them
     #[arg(long, conflicts_with = "strong")]
     pub(super) restart: bool,
+    /// With -strong on gcp: the deployment of this tag, found by its labels when no record of it is here
+    #[arg(long, requires = "strong", value_name = "TAG")]
+    pub(super) tag: Option<String>,
     /// With -strong on gcp: also machine images
     #[arg(long, requires = "strong")]
     pub(super) images: bool,

@@ -184,6 +184,7 @@ fn command(sub: Sub, selection: Selection) -> Result<Option<Command>> {
         Sub::Clean(a) => Command::Clean(command::clean::Request {
             selection,
             strong: a.strong,
+            tag: a.tag,
             restart: a.restart,
             images: a.images,
             firewall: a.firewall,

@@ -63,18 +63,23 @@ impl Default for Prices {
 impl Prices {
     /// What `machines` with boot disks of `disk_gb` cost.
     pub fn estimate(&self, machines: &[Machine], disk_gb: u32, spot: bool) -> Estimate {
-        let disk = f64::from(disk_gb) * self.disk_usd_per_gb_month / HOURS_PER_MONTH;
         let mut unknown = Vec::new();
         let mut usd_per_hour = 0.0;
         for machine in machines {
-            let factor = self.region_factor.get(region(&machine.zone)).copied().unwrap_or(1.0);
-            let share = if spot { self.spot_factor } else { 1.0 };
-            match self.machine_usd_per_hour.get(&machine.machine_type) {
-                Some(usd) => usd_per_hour += (usd * share + disk) * factor,
+            match self.of_one(&machine.zone, &machine.machine_type, disk_gb, spot) {
+                Some(usd) => usd_per_hour += usd,
                 None if unknown.contains(&machine.machine_type) => {}
                 None => unknown.push(machine.machine_type.clone()),
             }
         }
         Estimate { usd_per_hour, unknown, as_of: self.as_of.clone() }
+    }
+
+    /// What one machine with its disk costs, USD per hour; `None` for a type that the table does not have.
+    pub fn of_one(&self, zone: &str, machine_type: &str, disk_gb: u32, spot: bool) -> Option<f64> {
+        let disk = f64::from(disk_gb) * self.disk_usd_per_gb_month / HOURS_PER_MONTH;
+        let factor = self.region_factor.get(region(zone)).copied().unwrap_or(1.0);
+        let share = if spot { self.spot_factor } else { 1.0 };
+        self.machine_usd_per_hour.get(machine_type).map(|usd| (usd * share + disk) * factor)
     }
 }

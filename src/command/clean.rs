@@ -1,5 +1,7 @@
 //! `maestro clean`: stops and removes what this deployment started; `-restart` starts it again, empty.
 
+mod by_label;
+
 use std::time::Duration;
 
 use crate::Context;
@@ -20,6 +22,7 @@ const RESTART_TIMEOUT: Duration = Duration::from_secs(300);
 pub(crate) struct Request {
     pub selection: Selection,
     pub strong: bool,
+    pub tag: Option<String>,
     pub restart: bool,
     pub images: bool,
     pub firewall: bool,
@@ -29,6 +32,9 @@ pub(crate) struct Request {
 pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
     let target = super::target(&request.selection)?;
     let state = context.store.read_state(target.name())?;
+    if request.strong && by_label::wanted(context, &request, target.name(), &state)? {
+        return by_label::run(context, &request).await;
+    }
     if state.tag.is_none() {
         ui::note(format_args!("nothing is deployed on `{}`: nothing to clean", target.name()));
         return Ok(());

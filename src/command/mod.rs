@@ -24,6 +24,7 @@ pub(crate) mod load;
 pub(crate) mod machines;
 pub(crate) mod merge;
 pub(crate) mod plot;
+pub(crate) mod project;
 pub(crate) mod report;
 pub(crate) mod reproduce;
 pub(crate) mod run;

@@ -376,6 +376,7 @@ impl Inner {
         instance["status"] = json!("PROVISIONING");
         instance["zone"] = json!(format!("https://www.googleapis.com/compute/v1/projects/p/zones/{zone}"));
         instance["labelFingerprint"] = json!("AAAA");
+        instance["creationTimestamp"] = json!(jiff::Timestamp::now().to_string());
         instance["networkInterfaces"][0]["networkIP"] = json!(internal);
         instance["networkInterfaces"][0]["accessConfigs"][0]["natIP"] = json!(external);
         self.disks.insert(key.clone(), resources::boot_disk(body, zone, &name));

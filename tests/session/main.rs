@@ -23,6 +23,7 @@ mod gather;
 mod gce_emulator;
 mod gcp;
 mod gcp_chaos;
+mod gcp_lost;
 mod gcp_plans;
 mod gcp_site;
 mod gcp_story;

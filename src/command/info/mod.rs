@@ -2,6 +2,7 @@
 
 mod containers;
 mod embedded;
+mod project;
 mod swarm;
 
 use crate::Context;
@@ -36,10 +37,16 @@ pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
     }
     let state = context.store.read_state(target)?;
     let deployments = context.store.deployments(target)?;
+    let project = if request.links { Ok(None) } else { project::look(context, target).await };
     let current = deployments.iter().find(|d| Some(&d.tag) == state.tag.as_ref() && Some(&d.app) == state.app.as_ref());
     if context.json {
         let runs = if request.links { Vec::new() } else { runs(context, target)? };
-        ui::out(as_json(current, &deployments, &runs));
+        let project = project::for_certain(project, &deployments)?;
+        let mut shown = as_json(current, &deployments, &runs);
+        if let Some(project) = project {
+            shown["project"] = project.as_json(&deployments);
+        }
+        ui::out(shown);
         return Ok(());
     }
     match current {
@@ -53,6 +60,9 @@ pub(crate) async fn run(context: &Context, request: Request) -> Result<()> {
     }
     if !request.links {
         show_deployments(&deployments);
+        if let Some(project) = project::for_certain(project, &deployments)? {
+            project.show(&deployments);
+        }
         show_runs(context, &runs(context, target)?);
         let old = context.store.runs_without_record(target)?;
         if old > 0 {

@@ -211,7 +211,7 @@ fn selection(sweep: &Sweep) -> Selection {
 fn cleaning(sweep: &Sweep, restart: bool) -> clean::Request {
     // Rented machines are never left behind; elsewhere a sweep removes only what it started.
     let strong = !restart && sweep.target == TargetName::Gcp;
-    clean::Request { selection: selection(sweep), strong, restart, images: false, firewall: false }
+    clean::Request { selection: selection(sweep), strong, restart, tag: None, images: false, firewall: false }
 }
 
 /// Removes what runs, when something is deployed.

@@ -55,6 +55,17 @@ pub enum VmState {
     Stopped,
 }
 
+impl VmState {
+    /// The word in tables.
+    pub fn word(self) -> &'static str {
+        match self {
+            VmState::Starting => "starting",
+            VmState::Running => "running",
+            VmState::Stopped => "stopped",
+        }
+    }
+}
+
 /// A machine that is there.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Vm {
@@ -72,6 +83,8 @@ pub struct Vm {
     pub external_ip: Option<String>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// When it was made, where that is told.
+    pub created: Option<jiff::Timestamp>,
     /// When Compute Engine deletes it, while it runs.
     pub ends: Option<jiff::Timestamp>,
 }
@@ -259,6 +272,7 @@ fn vm_of(instance: Instance) -> Vm {
         internal_ip: interface.and_then(|i| i.network_ip.clone()),
         external_ip: interface.and_then(|i| i.access_configs.first()).and_then(|a| a.nat_ip.clone()),
         labels: instance.labels.into_iter().collect(),
+        created: instance.creation_timestamp.and_then(|text| text.parse().ok()),
         ends,
     }
 }

@@ -1,0 +1,115 @@
+//! What is still known, and can still be deleted, when a deploy or its local directory came to an early end.
+
+use serde_json::{Value, json};
+
+use crate::gcp_chaos::{APP, placement};
+use crate::gcp_site::{Cloud, SITE};
+use crate::harness::wait_for;
+
+/// Machines of [`placement`] with one client.
+const MACHINES: usize = 4;
+
+/// A project in which deploys can be made.
+pub fn ready() -> Cloud {
+    let cloud = Cloud::new(SITE);
+    cloud.session.write("c.yml", placement());
+    let image = cloud.labels(Some("bob"), "base-image", 9000);
+    cloud.emulator.plant_image("maestro-base-1", "maestro-base", &image);
+    cloud.ok("--gcp firewall apply");
+    cloud
+}
+
+/// Makes machines; the deploy is killed while it waits for hosts that are not there. Returns their names.
+pub fn half_made(cloud: &Cloud, tag: &str) -> Vec<String> {
+    let mut deploy = cloud.command(&format!("--gcp {APP} deploy -config c.yml -clients 1 --yes -q --tag {tag}"));
+    let mut deploy = deploy.stderr(std::process::Stdio::null()).spawn().unwrap();
+    let running = || {
+        let mut names = cloud.emulator.instances();
+        names.retain(|name| name.starts_with(&format!("maestro-{tag}-")));
+        let runs = |name: &String| cloud.emulator.instance(name).is_some_and(|vm| vm["status"] == "RUNNING");
+        (names.len() == MACHINES && names.iter().all(runs)).then_some(names)
+    };
+    let names = wait_for("the machines", 60, running);
+    deploy.kill().unwrap();
+    deploy.wait().unwrap();
+    names
+}
+
+#[test]
+fn a_lost_directory_loses_nothing() {
+    let cloud = ready();
+    assert!(cloud.ok("--gcp info").stdout.contains("project `p` has no machine of maestro's\n"));
+    let mut bobs = cloud.labels(Some("bob"), "d1", 3600);
+    bobs["uid"] = json!("b0b");
+    cloud.emulator.plant_labelled("us-central1-a", "alive-of-bob", &bobs);
+    cloud.emulator.plant("us-central1-a", "database-of-somebody");
+    let names = half_made(&cloud, "t1");
+    let recorded = cloud.ok("--gcp info").stdout;
+    let row = recorded.lines().find(|line| line.starts_with("t1 ") && line.contains("tester-")).unwrap_or_default();
+    assert!(row.ends_with("yes"), "{recorded}");
+    std::fs::remove_dir_all(cloud.session.path("deploy")).unwrap();
+
+    let told = cloud.ok("--gcp info").stdout;
+    assert!(told.starts_with("nothing is deployed on `gcp`\n"), "{told}");
+    for name in &names {
+        let row = told.lines().find(|line| line.starts_with(name.as_str())).unwrap_or_default();
+        let words: Vec<&str> = row.split_whitespace().collect();
+        let vm = cloud.emulator.instance(name).unwrap();
+        let label = |key: &str| vm["labels"][key].as_str().unwrap().to_owned();
+        assert_eq!(words[1..4], ["t1", &label("node"), &label("role")], "{told}");
+        assert!(words[4].starts_with("us-central1-") || words[4] == "europe-west3-a", "{told}");
+        assert_eq!(words[5..7], ["e2-medium", "running"], "{told}");
+        assert_eq!(words[7], vm["networkInterfaces"][0]["accessConfigs"][0]["natIP"].as_str().unwrap());
+    }
+    let next = "`t1` is yours and not recorded here; to delete it: maestro --gcp clean -strong -tag t1\n";
+    assert!(told.ends_with(next), "{told}");
+    assert!(!told.contains("somebody") && told.contains("alive-of-bob"), "{told}");
+    let rows: Value = serde_json::from_str(&cloud.ok("--gcp info --json").stdout).unwrap();
+    let t1 = &rows["project"]["deployments"][1];
+    assert_eq!((&t1["tag"], &t1["recorded"]), (&json!("t1"), &json!(false)));
+    assert_eq!(t1["machines"].as_array().unwrap().len(), MACHINES);
+
+    // Nothing goes without a tag, of others, or unasked.
+    let done = cloud.ends("--gcp clean -strong --yes", 2);
+    assert!(
+        done.stderr.contains("in `p` there is yours: t1\n  maestro --gcp clean -strong -tag t1"),
+        "{}",
+        done.stderr
+    );
+    let done = cloud.ends("--gcp clean -strong -tag d1 --yes", 2);
+    assert!(done.stderr.contains("`d1` belongs to `bob`"), "{}", done.stderr);
+    assert!(cloud.ends("--gcp clean -strong -tag t1", 2).stderr.contains("nothing was deleted: not confirmed"));
+    let dry = cloud.ok("--gcp clean -strong -tag t1 --dry-run");
+    assert!(dry.stdout.contains("EnsureGone machines and disks of `t1` in all zones"), "{}", dry.stdout);
+    assert_eq!(cloud.emulator.instances().len(), MACHINES + 2);
+
+    cloud.ok("--gcp clean -strong -tag t1 --yes");
+    assert_eq!(cloud.emulator.instances(), ["alive-of-bob", "database-of-somebody"]);
+    assert!(cloud.ok("--gcp clean -strong -tag t1 --yes").stderr.contains("nothing to clean"));
+    assert!(cloud.ok("--gcp clean -strong").stderr.contains("nothing in `p` is yours"));
+    cloud.fine();
+}
+
+#[test]
+fn a_deployment_that_is_not_the_current_one_goes_by_its_tag() {
+    let cloud = ready();
+    half_made(&cloud, "t1");
+    let second = half_made(&cloud, "t2");
+    cloud.ok("--gcp clean -strong -tag t1 --yes");
+    assert_eq!(cloud.emulator.instances().len(), second.len());
+    assert!(cloud.ok("--gcp info").stdout.lines().any(|line| line.starts_with("t2 ") && line.ends_with("yes")));
+    let done = cloud.session.run("--local clean -strong -tag t1");
+    assert!(done.code == 2 && done.stderr.contains("`-tag` is about Google Cloud"), "{}", done.stderr);
+}
+
+#[test]
+fn a_project_that_does_not_answer_is_an_error_only_where_nothing_is_recorded() {
+    let cloud = ready();
+    cloud.emulator.fail("aggregated/instances", 1, 403, "forbidden");
+    assert!(cloud.ends("--gcp info", 2).stderr.contains("listing machines: forbidden"));
+    half_made(&cloud, "t1");
+    cloud.emulator.fail("aggregated/instances", 1, 403, "forbidden");
+    assert!(cloud.ok("--gcp info").stderr.contains("warning: the project could not be looked at: "));
+    cloud.session.write("gcp/config.yml", "project_id: change-me\n");
+    assert!(cloud.ok("--gcp info").stderr.contains("warning: no project was looked at: "));
+}
