@@ -1,5 +1,6 @@
 //! What every command for Google Cloud needs first: the site file, credentials, a connection, and who the caller is.
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::Context;
@@ -58,12 +59,13 @@ pub(crate) fn site(context: &Context) -> Result<Site> {
 /// # Errors
 /// Exit code 2 when the credentials cannot be used.
 pub(crate) async fn connect(context: &Context, site: &Site) -> Result<Gce> {
+    let endpoint = endpoint()?;
     let key = match read_json(&context.store.resolve(KEY)) {
         Ok(key) => Some(key),
         Err(StoreError::Missing(_)) => None,
         Err(error) => return Err(error.into()),
     };
-    Gce::connect(&Access { project: site.project_id.clone(), endpoint: endpoint(), key, patience: PATIENCE }).await
+    Gce::connect(&Access { project: site.project_id.clone(), endpoint, key, patience: PATIENCE }).await
 }
 
 /// Who pushes to the site's registry: the service account's key, else the application-default credentials; nobody where
@@ -72,7 +74,7 @@ pub(crate) async fn connect(context: &Context, site: &Site) -> Result<Gce> {
 /// # Errors
 /// Exit code 2 when the credentials cannot be used.
 pub(crate) async fn registry_login(context: &Context) -> Result<Option<Login>> {
-    if endpoint().is_some() {
+    if endpoint()?.is_some() {
         return Ok(None);
     }
     let login = |user: &str, secret| Some(Login { user: user.to_owned(), secret });
@@ -83,8 +85,27 @@ pub(crate) async fn registry_login(context: &Context) -> Result<Option<Login>> {
     }
 }
 
-fn endpoint() -> Option<String> {
-    std::env::var(ENDPOINT).ok().filter(|endpoint| !endpoint.is_empty())
+/// The base URL that tests use. Everything that is sent there, startup scripts and public keys among it, would be in the
+/// hands of whoever answers: so only this machine may.
+fn endpoint() -> Result<Option<String>> {
+    let Some(endpoint) = std::env::var(ENDPOINT).ok().filter(|endpoint| !endpoint.is_empty()) else { return Ok(None) };
+    if is_loopback(&endpoint) {
+        return Ok(Some(endpoint));
+    }
+    let why =
+        format!("{ENDPOINT}: `{}` is not `http://` and an address of this machine's loopback", endpoint.escape_debug());
+    Err(Plain::usage(why).with_hint(format!("it is for tests; for Google's own API: unset {ENDPOINT}")).into())
+}
+
+/// Whether `url` is plain HTTP to an address, not a name, of the loopback.
+fn is_loopback(url: &str) -> bool {
+    let authority = url.strip_prefix("http://").and_then(|rest| rest.split(['/', '?', '#']).next());
+    let Some(authority) = authority else { return false };
+    match (authority.parse::<SocketAddr>(), authority.parse::<IpAddr>()) {
+        (Ok(address), _) => address.ip().is_loopback(),
+        (_, Ok(address)) => address.is_loopback(),
+        _ => false,
+    }
 }
 
 /// The caller, as the owner label has it: user and machine, so that two people called `root` are told apart.

@@ -113,3 +113,25 @@ fn a_project_that_does_not_answer_is_an_error_only_where_nothing_is_recorded() {
     cloud.session.write("gcp/config.yml", "project_id: change-me\n");
     assert!(cloud.ok("--gcp info").stderr.contains("warning: no project was looked at: "));
 }
+
+#[test]
+fn another_endpoint_than_this_machine_is_refused() {
+    let cloud = Cloud::new(SITE);
+    for endpoint in [
+        "http://192.0.2.1:80",
+        "https://127.0.0.1",
+        "http://127.0.0.1@192.0.2.1/",
+        "http://localhost:1",
+        "127.0.0.1:1",
+        "http://127.0.0.1.example.org",
+    ] {
+        let done: crate::harness::Done =
+            cloud.command("--gcp gc --check").env("MAESTRO_GCE_ENDPOINT", endpoint).output().unwrap().into();
+        assert_eq!(done.code, 2, "{endpoint}: {}", done.stderr);
+        let said = format!(
+            "maestro: MAESTRO_GCE_ENDPOINT: `{endpoint}` is not `http://` and an address of this machine's loopback\n"
+        );
+        assert!(done.stderr.starts_with(&said), "{}", done.stderr);
+    }
+    cloud.ok("--gcp gc --check");
+}
