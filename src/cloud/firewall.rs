@@ -67,7 +67,7 @@ pub const TABLE: &[Wanted] = &[
         target_tag: "portainer",
         internal: false,
     },
-    Wanted { name: "swarm", tcp: &[2376, 2377, 7946], udp: &[7946, 4789], target_tag: "swarm", internal: true },
+    Wanted { name: MACHINES, tcp: &[2376, 2377, 7946], udp: &[7946, 4789], target_tag: "swarm", internal: true },
     Wanted {
         name: "nodes",
         tcp: &[
@@ -77,14 +77,16 @@ pub const TABLE: &[Wanted] = &[
         target_tag: "nodes",
         internal: false,
     },
-    Wanted { name: "maestro-ssh", tcp: &[22], udp: &[], target_tag: "swarm", internal: false },
+    Wanted { name: SSH, tcp: &[22], udp: &[], target_tag: "swarm", internal: false },
 ];
 
 /// Everyone.
 pub const ANYWHERE: &str = "0.0.0.0/0";
 /// Description of the rules that maestro makes: rules carry no labels. Others are never changed.
 pub const MADE_BY: &str = "made by maestro";
-/// Network tag of every machine.
+/// The rule that lets SSH in.
+const SSH: &str = "maestro-ssh";
+/// Network tag of every machine, and the rule of what they say to each other.
 const MACHINES: &str = "swarm";
 /// Where the machines of a VPC network in auto mode have their addresses.
 const AUTO_MODE: &str = "10.128.0.0/9";
@@ -125,6 +127,11 @@ impl Finding {
     /// Whether services or people do not get through; the opposite is a rule that gives too much away.
     pub fn blocks(&self) -> bool {
         !matches!(self.fault, Fault::TooOpen(_))
+    }
+
+    /// Whether machines made under such a rule could not become a swarm: nobody gets in, or they do not hear each other.
+    pub fn shuts_out(&self) -> bool {
+        self.blocks() && [MACHINES, SSH].contains(&self.rule)
     }
 }
 

@@ -58,13 +58,31 @@ pub fn vcpus(machine_type: &str) -> Option<u32> {
     }
 }
 
-/// vCPUs needed per region, for the quota check; machine types without a known size are left out.
-pub fn vcpus_by_region(machines: &[Machine]) -> BTreeMap<String, u32> {
-    let mut regions = BTreeMap::new();
+/// What machines take of a region's quotas.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Need {
+    /// vCPUs; machine types without a known size are left out.
+    pub vcpus: u32,
+    /// External addresses: one per machine.
+    pub addresses: u32,
+}
+
+/// What is left of a region's quotas; `None` where the API does not tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Free {
+    /// vCPUs.
+    pub vcpus: Option<f64>,
+    /// External addresses.
+    pub addresses: Option<f64>,
+}
+
+/// What `machines` need per region, for the quota check.
+pub fn needs(machines: &[Machine]) -> BTreeMap<String, Need> {
+    let mut regions: BTreeMap<String, Need> = BTreeMap::new();
     for machine in machines {
-        if let Some(count) = vcpus(&machine.machine_type) {
-            *regions.entry(region(&machine.zone).to_owned()).or_insert(0) += count;
-        }
+        let need = regions.entry(region(&machine.zone).to_owned()).or_default();
+        need.vcpus += vcpus(&machine.machine_type).unwrap_or(0);
+        need.addresses += 1;
     }
     regions
 }
@@ -90,8 +108,8 @@ mod tests {
             machine("us-central1-b", "e2-medium"),
             machine("europe-west3-a", "e2-standard-8"),
         ];
-        let needed = vcpus_by_region(&machines);
-        assert_eq!(needed["us-central1"], 6);
-        assert_eq!(needed["europe-west3"], 8);
+        let needed = needs(&machines);
+        assert_eq!(needed["us-central1"], Need { vcpus: 6, addresses: 2 });
+        assert_eq!(needed["europe-west3"], Need { vcpus: 8, addresses: 1 });
     }
 }

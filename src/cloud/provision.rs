@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::fleet::{Machine, MachineRole, vcpus_by_region};
+use super::fleet::{Free, Machine, MachineRole, needs};
 use super::price::Estimate;
 use super::site::Site;
 use super::startup::BASE_FAMILY;
@@ -196,8 +196,8 @@ impl Fleet {
             .stage("make the machines, all at once, and wait until they let us in", vec![machines])
     }
 
-    /// What a person is asked to agree to. `free` tells the vCPUs that are left of a region's quota, where that is known.
-    pub fn overview(&self, free: &BTreeMap<String, f64>) -> String {
+    /// What a person is asked to agree to. `free` tells what is left of a region's quotas, where that is known.
+    pub fn overview(&self, free: &BTreeMap<String, Free>) -> String {
         let kind = if self.spot { "spot " } else { "" };
         let mut text = format!(
             "{kind}{} in project `{}`: newest image of family `{BASE_FAMILY}`, {} GB disks, network `{}`\n",
@@ -213,11 +213,16 @@ impl Fleet {
             rows.push(vec![machine.name.clone(), role, machine.zone.clone(), machine.machine_type.clone(), tags]);
         }
         text.push_str(&ui::table(&rows));
-        let needed = vcpus_by_region(&self.machines).into_iter().map(|(region, cpus)| match free.get(&region) {
-            Some(free) => format!("{region} {cpus} of {free:.0} free"),
-            None => format!("{region} {cpus}"),
-        });
-        text.push_str(&format!("vCPUs of the regions' quotas: {}\n", needed.collect::<Vec<_>>().join(", ")));
+        let needs = needs(&self.machines);
+        let left = |region: &str| free.get(region).copied().unwrap_or_default();
+        let of = |region: &str, need: u32, free: Option<f64>| match free {
+            Some(free) => format!("{region} {need} of {free:.0} free"),
+            None => format!("{region} {need}"),
+        };
+        let vcpus = needs.iter().map(|(region, need)| of(region, need.vcpus, left(region).vcpus));
+        text.push_str(&format!("vCPUs of the regions' quotas: {}\n", vcpus.collect::<Vec<_>>().join(", ")));
+        let addresses = needs.iter().map(|(region, need)| of(region, need.addresses, left(region).addresses));
+        text.push_str(&format!("addresses of the regions' quotas: {}\n", addresses.collect::<Vec<_>>().join(", ")));
         let hours = self.ttl.as_secs_f64() / 3600.0;
         text.push_str(&format!("time limit: {hours} h, then every machine deletes itself\n"));
         text.push_str(&self.estimate.line(hours));
@@ -225,14 +230,18 @@ impl Fleet {
     }
 
     /// Regions whose quota would not do, in words.
-    pub fn beyond(&self, machines: &[Machine], free: &BTreeMap<String, f64>) -> Vec<String> {
-        vcpus_by_region(machines)
-            .into_iter()
-            .filter_map(|(region, cpus)| {
-                let free = *free.get(&region)?;
-                (f64::from(cpus) > free).then(|| format!("{region} needs {cpus} vCPUs and has {free:.0} left"))
-            })
-            .collect()
+    pub fn beyond(&self, machines: &[Machine], free: &BTreeMap<String, Free>) -> Vec<String> {
+        let mut beyond = Vec::new();
+        for (region, need) in needs(machines) {
+            let free = free.get(&region).copied().unwrap_or_default();
+            for (what, need, free) in [("vCPUs", need.vcpus, free.vcpus), ("addresses", need.addresses, free.addresses)]
+            {
+                if let Some(free) = free.filter(|free| f64::from(need) > *free) {
+                    beyond.push(format!("{region} needs {need} {what} and has {free:.0} left"));
+                }
+            }
+        }
+        beyond
     }
 }
 
@@ -288,7 +297,7 @@ mod tests {
         assert_eq!((machines[0].name.as_str(), machines[0].role), ("manager-dsb", MachineRole::Manager));
         let client = machines.last().unwrap();
         assert_eq!((client.name.as_str(), client.zone.as_str()), ("client00", "us-central1-a"));
-        assert_eq!(vcpus_by_region(&machines).len(), 2);
+        assert_eq!(needs(&machines).len(), 2);
     }
 
     #[test]
@@ -327,9 +336,13 @@ mod tests {
         let site: Site = serde_saphyr::from_str("project_id: p\n").unwrap();
         let machines = machines(&placement(), "t", 1).unwrap();
         let fleet = Fleet::new(&site, ("t", "u"), machines.clone(), "k".into()).unwrap();
-        let free = BTreeMap::from([("us-central1".to_owned(), 24.0), ("europe-west3".to_owned(), 72.0)]);
+        let free = BTreeMap::from([
+            ("us-central1".to_owned(), Free { vcpus: Some(24.0), addresses: Some(29.0) }),
+            ("europe-west3".to_owned(), Free { vcpus: Some(72.0), addresses: Some(2.0) }),
+        ]);
         let beyond = fleet.beyond(&machines, &free);
-        assert!(beyond.len() == 1 && beyond[0].starts_with("us-central1 needs"), "{beyond:?}");
+        assert!(beyond.len() == 2 && beyond[1].starts_with("us-central1 needs"), "{beyond:?}");
+        assert_eq!(beyond[0], "europe-west3 needs 3 addresses and has 2 left");
         assert!(fleet.overview(&free).contains("of 24 free"));
     }
 }

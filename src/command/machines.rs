@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::Context;
-use crate::cloud::fleet::Machine;
+use crate::cloud::firewall::Finding;
+use crate::cloud::fleet::{Free, Machine};
 use crate::cloud::provision::{CloudStep, Fleet, Made, vm_name};
 use crate::cloud::region;
 use crate::command::filed::Filed;
@@ -24,6 +25,8 @@ use crate::ui;
 
 /// Quota of virtual CPUs, as the API calls it.
 const CPUS: &str = "CPUS";
+/// Quota of external addresses of running machines.
+const ADDRESSES: &str = "IN_USE_ADDRESSES";
 /// Keys of a run's record: what its deployment's machines had cost when it ended.
 const COST: &str = "cost";
 
@@ -52,16 +55,14 @@ pub(crate) async fn cloud(context: &Context) -> Result<(crate::cloud::site::Site
 /// Shows what is to be made and what it costs, and asks; then makes it. What was made is written into `deployment`.
 ///
 /// # Errors
-/// Exit code 2 without consent and for rules that would shut us out, 4 when a quota would not do or a machine cannot be
-/// had: then what this call made is deleted again.
+/// Exit code 2 without consent; 4 for rules that would shut us out, when a quota would not do, or when a machine cannot
+/// be had: then what this call made is deleted again.
 pub(super) async fn make(context: &Context, fleet: &Fleet, deployment: &mut Deployment) -> Result<()> {
     let (site, cloud) = cloud(context).await?;
     let missing = missing(&cloud.gce, fleet).await?;
     let free = free(&cloud.gce, fleet).await?;
     ui::note(fleet.overview(&free).trim_end());
-    for finding in firewall::check(&site, &cloud.gce).await? {
-        ui::warn(format_args!("{finding} (maestro --gcp firewall plan)"));
-    }
+    lets_in(&firewall::check(&site, &cloud.gce).await?)?;
     let beyond = fleet.beyond(&missing, &free);
     if !beyond.is_empty() {
         let why = format!("the quota would not do: {}", beyond.join("; "));
@@ -76,6 +77,19 @@ pub(super) async fn make(context: &Context, fleet: &Fleet, deployment: &mut Depl
     }
     let outcomes = carry_out(&cloud, &fleet.plan(&deployment.app)).await?;
     absorb(deployment, &outcomes, fleet)
+}
+
+/// Warns of firewall rules that are not as they should be.
+///
+/// # Errors
+/// Exit code 4 when the machines could not be reached, or not reach each other: then none should be made.
+fn lets_in(findings: &[Finding]) -> Result<()> {
+    let (shut, other): (Vec<&Finding>, Vec<&Finding>) = findings.iter().partition(|finding| finding.shuts_out());
+    other.iter().for_each(|finding| ui::warn(format_args!("{finding} (maestro --gcp firewall plan)")));
+    let Some(first) = shut.first() else { return Ok(()) };
+    shut.iter().skip(1).for_each(ui::warn);
+    let hint = if first.foreign { "change or delete that rule yourself" } else { "maestro --gcp firewall apply" };
+    Err(Plain::new(Exit::StepFailed, format!("no machine was made: {first}")).with_hint(hint).into())
 }
 
 /// What a dry run shows of it.
@@ -200,8 +214,8 @@ async fn missing(gce: &Gce, fleet: &Fleet) -> Result<Vec<Machine>> {
     Ok(fleet.machines.iter().filter(absent).cloned().collect())
 }
 
-/// vCPUs that are left of each region's quota.
-async fn free(gce: &Gce, fleet: &Fleet) -> Result<BTreeMap<String, f64>> {
+/// What is left of each region's quotas.
+async fn free(gce: &Gce, fleet: &Fleet) -> Result<BTreeMap<String, Free>> {
     let mut free = BTreeMap::new();
     for machine in &fleet.machines {
         let region = region(&machine.zone);
@@ -209,9 +223,11 @@ async fn free(gce: &Gce, fleet: &Fleet) -> Result<BTreeMap<String, f64>> {
             continue;
         }
         let quotas = gce.quotas(region).await?;
-        if let Some((_, limit, usage)) = quotas.iter().find(|(metric, ..)| metric == CPUS) {
-            free.insert(region.to_owned(), limit - usage);
-        }
+        let left = |wanted: &str| {
+            let quota = quotas.iter().find(|(metric, ..)| metric == wanted);
+            quota.map(|(_, limit, usage)| limit - usage)
+        };
+        free.insert(region.to_owned(), Free { vcpus: left(CPUS), addresses: left(ADDRESSES) });
     }
     Ok(free)
 }

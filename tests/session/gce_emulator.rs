@@ -90,6 +90,8 @@ struct Inner {
     slow: u32,
     next: u64,
     quota: f64,
+    addresses: f64,
+    lingering: BTreeMap<(String, String), u32>,
 }
 
 impl Emulator {
@@ -112,6 +114,8 @@ impl Emulator {
             slow: 1,
             next: 1,
             quota: 72.0,
+            addresses: 30.0,
+            lingering: BTreeMap::new(),
         }));
         let shared = inner.clone();
         let (sender, receiver) = std::sync::mpsc::channel::<SocketAddr>();
@@ -146,6 +150,11 @@ impl Emulator {
     /// vCPUs that the project may have per region.
     pub fn quota(&self, cpus: f64) {
         self.inner().quota = cpus;
+    }
+
+    /// External addresses that the project may have per region; one is in use.
+    pub fn addresses(&self, limit: f64) {
+        self.inner().addresses = limit;
     }
 
     /// Names of the instances that are there.
@@ -266,7 +275,10 @@ impl Inner {
             ("GET", ["aggregated", "instances"]) => {
                 return reply(200, &aggregated(&self.instances, "instances", query));
             }
-            ("GET", ["aggregated", "disks"]) => return reply(200, &aggregated(&self.disks, "disks", query)),
+            ("GET", ["aggregated", "disks"]) => {
+                self.let_go();
+                return reply(200, &aggregated(&self.disks, "disks", query));
+            }
             ("DELETE", ["zones", zone, "disks", name]) => self.remove_disk(zone, name),
             ("GET", ["zones", _, "operations", name])
             | ("POST", ["zones", _, "operations", name, "wait"])
@@ -442,7 +454,7 @@ impl Inner {
     fn region(&self, name: &str) -> Value {
         json!({"name": name, "status": "UP", "quotas": [
             {"metric": "CPUS", "limit": self.quota, "usage": 0.0},
-            {"metric": "IN_USE_ADDRESSES", "limit": 30.0, "usage": 1.0},
+            {"metric": "IN_USE_ADDRESSES", "limit": self.addresses, "usage": 1.0},
         ]})
     }
 }

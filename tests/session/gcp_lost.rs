@@ -115,6 +115,54 @@ fn a_project_that_does_not_answer_is_an_error_only_where_nothing_is_recorded() {
 }
 
 #[test]
+fn rules_that_shut_us_out_stop_a_deploy_before_anything_is_made() {
+    let cloud = ready();
+    let deploy = format!("--gcp {APP} deploy -config c.yml -clients 1 --yes");
+    let rule = |name: &str, ports: &[&str]| {
+        json!({"name": name, "network": "global/networks/default", "description": "made by maestro", "targetTags": [],
+            "allowed": [{"IPProtocol": "tcp", "ports": ports}], "sourceTags": ["swarm"], "sourceRanges": ["192.0.2.9/32"]})
+    };
+    cloud.emulator.plant_firewall(rule("maestro-ssh", &["23"]));
+    cloud.emulator.plant_firewall(rule("nodes", &["8080"]));
+    let done = cloud.ends(&deploy, 4);
+    let last = "no machine was made: rule `maestro-ssh` does not let in tcp 22\n  maestro --gcp firewall apply\n";
+    assert!(done.stderr.ends_with(last), "{}", done.stderr);
+    assert!(done.stderr.contains("warning: rule `nodes` does not let in tcp 9001"), "{}", done.stderr);
+    assert_eq!(cloud.emulator.instances(), Vec::<String>::new());
+    cloud.emulator.plant_firewall(rule("maestro-ssh", &["22"]));
+    assert_eq!(half_made(&cloud, "t1").len(), MACHINES, "the others only warn");
+    cloud.fine();
+}
+
+#[test]
+fn addresses_count_against_the_quota_too() {
+    let cloud = ready();
+    cloud.emulator.addresses(3.0);
+    let done = cloud.ends(&format!("--gcp {APP} deploy -config c.yml -clients 1 --yes"), 4);
+    assert!(
+        done.stderr.contains("the quota would not do: us-central1 needs 3 addresses and has 2 left\n"),
+        "{}",
+        done.stderr
+    );
+    assert!(
+        done.stderr.contains("addresses of the regions' quotas: europe-west3 1 of 2 free, us-central1 3 of 2 free")
+    );
+    assert_eq!(cloud.emulator.instances(), Vec::<String>::new());
+}
+
+#[test]
+fn a_clean_ends_when_the_disks_are_gone_too() {
+    let cloud = ready();
+    let names = half_made(&cloud, "t1");
+    let labels = cloud.emulator.instance(&names[0]).unwrap()["labels"].clone();
+    cloud.emulator.plant_disk("europe-west3-a", "disk-that-lingers", &labels);
+    let done = cloud.ok(&format!("--gcp {APP} clean -strong --firewall"));
+    assert!(done.stderr.contains("no machine and no disk of `t1` is left in any zone"), "{}", done.stderr);
+    assert_eq!(cloud.emulator.leftovers(), ["maestro-base-1"]);
+    cloud.fine();
+}
+
+#[test]
 fn another_endpoint_than_this_machine_is_refused() {
     let cloud = Cloud::new(SITE);
     for endpoint in [

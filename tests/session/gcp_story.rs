@@ -118,10 +118,10 @@ impl Drop for Story {
 fn the_documents_story_from_build_to_nothing_left() {
     let Some(story) = Story::start() else { return };
     let deploy = "deploy -config c.yml -clients 1";
+    story.ok("firewall apply");
     let refused = story.run(&format!("{deploy} --yes"));
     assert_eq!(refused.code, 2, "{}", refused.stderr);
     assert!(refused.stderr.contains("no machine image of family `maestro-base`"), "{}", refused.stderr);
-    story.ok("firewall apply");
     story.ok("build");
     let asked = story.run(deploy);
     assert_eq!(asked.code, 2, "{}", asked.stderr);

@@ -193,15 +193,28 @@ impl Cloud {
         let disks: Vec<&super::Disk> = disks.iter().filter(ours).collect();
         first_failure(join_all(disks.iter().map(|disk| self.gce.delete_disk(&disk.zone, &disk.name))).await)?;
         let look = || async {
-            match of_deployment(&self.gce, tag, uid).await {
-                Ok(left) if left.is_empty() => Look::Ready(Ok(())),
-                Ok(left) => Look::NotYet(format!("`{}` in {}", left[0].name, left[0].zone)),
+            match self.left(tag, uid).await {
+                Ok(None) => Look::Ready(Ok(())),
+                Ok(Some(left)) => Look::NotYet(left),
                 Err(error) => Look::Ready(Err(error)),
             }
         };
         until("an empty project is", GONE, LOOK, look).await??;
-        ui::note(format_args!("deleted {}; none of `{tag}` is left in any zone", ui::count(vms.len(), "machine")));
+        ui::note(format_args!(
+            "deleted {}; no machine and no disk of `{tag}` is left in any zone",
+            ui::count(vms.len(), "machine")
+        ));
         Ok(())
+    }
+
+    /// A machine or a disk of the deployment that is still listed, in words.
+    async fn left(&self, tag: &str, uid: &str) -> Result<Option<String>, GceError> {
+        if let Some(vm) = of_deployment(&self.gce, tag, uid).await?.first() {
+            return Ok(Some(format!("machine `{}` in {}", vm.name, vm.zone)));
+        }
+        let disks = self.gce.own_disks().await?;
+        let disk = disks.iter().find(|disk| is_of(&disk.labels, tag, uid));
+        Ok(disk.map(|disk| format!("disk `{}` in {}", disk.name, disk.zone)))
     }
 
     async fn no_images(&self) -> Result<()> {

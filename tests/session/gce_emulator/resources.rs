@@ -159,10 +159,26 @@ impl Inner {
         Ok(self.operation(None, Effect::Nothing))
     }
 
+    /// Deleted disks that linger are listed some more times.
+    pub(super) fn let_go(&mut self) {
+        let disks = &mut self.disks;
+        self.lingering.retain(|key, left| {
+            *left -= 1;
+            if *left == 0 {
+                disks.remove(key);
+            }
+            *left > 0
+        });
+    }
+
     pub(super) fn remove_disk(&mut self, zone: &str, name: &str) -> Answer {
         let key = (zone.to_owned(), name.to_owned());
         if self.instances.contains_key(&key) {
             return Err((400, "resourceInUseByAnotherResource", format!("The disk '{name}' is in use")));
+        }
+        if name.contains("lingers") && self.disks.contains_key(&key) {
+            self.lingering.entry(key).or_insert(3);
+            return Ok(self.operation(None, Effect::Nothing));
         }
         match self.disks.remove(&key) {
             Some(_) => Ok(self.operation(None, Effect::Nothing)),
