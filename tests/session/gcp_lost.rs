@@ -163,6 +163,34 @@ fn a_clean_ends_when_the_disks_are_gone_too() {
 }
 
 #[test]
+fn a_quota_spent_midway_takes_back_what_this_deploy_made_and_nothing_else() {
+    let cloud = ready();
+    let names = half_made(&cloud, "t1");
+    let of_node = |node: &str| names.iter().find(|name| name.ends_with(node)).unwrap();
+    // Two of the four went away: the same deploy makes them again, and the second region has no room.
+    cloud.emulator.take_away(of_node("-origin"));
+    cloud.emulator.take_away(of_node("-replica"));
+    let kept = cloud.emulator.instances();
+    cloud.emulator.fail("POST /compute/v1/projects/p/zones/europe-west3-a/instances", 1, 403, "quotaExceeded");
+    let done = cloud.ends(&format!("--gcp {APP} deploy -config c.yml -clients 1 --yes --tag t1"), 4);
+    assert!(done.stderr.contains("took back 1 machine that this deploy had made\n"), "{}", done.stderr);
+    assert!(done.stderr.contains("quotaExceeded (injected)\n  ask for more quota"), "{}", done.stderr);
+    assert_eq!(cloud.emulator.instances(), kept);
+    assert_eq!(kept.len(), MACHINES - 2);
+
+    // The same when the operation, not the call, ends in the quota's error: of a first deploy nothing stays.
+    cloud.session.write(
+        "later.yml",
+        placement().replace(": replica\n", ": quota-later\n").replace("  replica: {", "  quota-later: {"),
+    );
+    let done = cloud.ends(&format!("--gcp {APP} deploy -config later.yml -clients 1 --yes --tag t2"), 4);
+    assert!(done.stderr.contains("took back 3 machines that this deploy had made\n"), "{}", done.stderr);
+    assert!(done.stderr.contains("QUOTA_EXCEEDED: Quota 'CPUS' exceeded."), "{}", done.stderr);
+    assert_eq!(cloud.emulator.instances(), kept);
+    cloud.fine();
+}
+
+#[test]
 fn another_endpoint_than_this_machine_is_refused() {
     let cloud = Cloud::new(SITE);
     for endpoint in [

@@ -31,6 +31,13 @@ impl Emulator {
         inner.instances.get_mut(&(zone.into(), name.into())).expect("planted")["labels"] = labels.clone();
     }
 
+    /// Compute Engine takes a machine and its disk away.
+    pub fn take_away(&self, name: &str) {
+        let mut inner = self.inner();
+        inner.instances.retain(|(_, n), _| n != name);
+        inner.disks.retain(|(_, n), _| n != name);
+    }
+
     /// Plants an image with these labels.
     pub fn plant_image(&self, name: &str, family: &str, labels: &Value) {
         let body = json!({"name": name, "family": family, "status": "READY", "labels": labels,
