@@ -146,6 +146,12 @@ fn the_documents_story_from_build_to_nothing_left() {
     assert_eq!(names.lines().count(), 4, "{names}");
     story.ok("clean -restart");
     story.ok("wkld -E compose-post -r 20 -d 2 -c 2");
+    let names = story.emulator.instances();
+    story.emulator.preempt(names.iter().find(|name| name.ends_with("-replica")).unwrap());
+    let void = story.run("wkld -E compose-post -r 20 -d 2 -c 2");
+    assert_eq!(void.code, 5, "{}", void.stderr);
+    let why = "machine `replica` in europe-west3-a does not run any more (pre-empted?)";
+    assert!(void.stderr.contains(why), "{}", void.stderr);
     let gone = story.ok("clean -strong --images --firewall");
     assert!(gone.stderr.contains("(an estimate)"), "{}", gone.stderr);
     assert_eq!((story.emulator.instances(), story.emulator.leftovers()), (Vec::new(), Vec::new()));

@@ -150,12 +150,12 @@ async fn offer(job: &Job<'_>, mut current: Current) -> Result<(RunDir, Sent)> {
     let (dir, mut run) = record::begin(job, &current, &assignment.workload)?;
     remember(job, &mut current, &run, &dir)?;
     let storage = Storage::before(context, &current).await;
-    let sent = match job.sender.send(assignment).await {
+    let mut sent = match job.sender.send(assignment).await {
         Ok(sent) => sent,
         Err(error) => return Err(gave_up(&dir, &mut run, error)),
     };
-    let mut void = delay.end().await;
-    void.extend(machines::lost(context, &current).await);
+    let void = delay.end().await;
+    sent.lost.extend(machines::lost(context, &current).await);
     machines::spent(&current.deployment, &mut run.other);
     record::finish(&dir, &mut run, &sent, &assignment.requests.shown_url(), void)?;
     if let Some(storage) = storage {

@@ -31,6 +31,13 @@ impl Emulator {
         inner.instances.get_mut(&(zone.into(), name.into())).expect("planted")["labels"] = labels.clone();
     }
 
+    /// Compute Engine takes a machine back: it stops, and everything of it stays.
+    pub fn preempt(&self, name: &str) {
+        let mut inner = self.inner();
+        let key = inner.instances.keys().find(|(_, n)| n == name).cloned().expect("an instance");
+        inner.set_status(&key.0, &key.1, "TERMINATED");
+    }
+
     /// Compute Engine takes a machine and its disk away.
     pub fn take_away(&self, name: &str) {
         let mut inner = self.inner();
