@@ -11,6 +11,9 @@ use super::model::Trace;
 use super::scan::{Cursor, Scan, Skipper, Stop};
 use super::shape::Matcher;
 
+/// What some editors and proxies put before a text in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// A trace whose text is larger than this is skipped and counted.
 const TRACE_LIMIT: usize = 16 << 20;
 
@@ -272,8 +275,13 @@ impl Reader<'_> {
         if self.feed.bytes().is_empty() && !self.feed.more()? {
             return Err(Halt::Refused(ResponseError::Empty));
         }
-        if self.feed.bytes().starts_with(b"\xef\xbb\xbf") {
-            self.feed.consume(3);
+        // It may arrive in pieces.
+        while BYTE_ORDER_MARK.starts_with(self.feed.bytes())
+            && self.feed.bytes() != BYTE_ORDER_MARK
+            && self.feed.more()?
+        {}
+        if self.feed.bytes().starts_with(BYTE_ORDER_MARK) {
+            self.feed.consume(BYTE_ORDER_MARK.len());
         }
         match self.peek() {
             Ok(b'{') => {

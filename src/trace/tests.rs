@@ -323,6 +323,15 @@ fn answers_of_no_use_are_refused_by_name() {
 }
 
 #[test]
+fn a_byte_order_mark_is_no_content_however_it_arrives() {
+    let body = b"\xef\xbb\xbf{\"data\":[{\"traceID\":\"a\",\"spans\":[]}]}";
+    for size in 1..body.len() {
+        let read = read(body, size);
+        assert_eq!((read.error.map(|error| error.to_string()), read.traces.len()), (None, 1), "in pieces of {size}");
+    }
+}
+
+#[test]
 fn a_long_string_beside_the_data_is_passed_over() {
     let body = format!(r#"{{"note":"{}","data":[{{"traceID":"a","spans":[]}}]}}"#, "n\\\"".repeat(3 << 20));
     assert_eq!(read(body.as_bytes(), 1 << 16).traces.len(), 1);
